@@ -1,0 +1,76 @@
+# Everything a developer types. Each target sets up what it needs, from a clean clone too.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+ARGS   ?=
+
+# A user's settings for the network (index, certificates, proxy, cache) are theirs to make. These
+# would put packages elsewhere, leave some out, or let other code into the tests.
+unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_DEPS PIP_CONSTRAINT PIP_REQUIRE_HASHES
+unexport PIP_NO_BINARY PIP_ONLY_BINARY PIP_NO_BUILD_ISOLATION PIP_DRY_RUN PIP_REQUIREMENT
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP DJANGO_SETTINGS_MODULE
+
+# Without pip's hint that a newer pip exists: the interpreter's own is what we test with.
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help
+help: ## List the targets (this is what make does by itself)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
+		while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+.PHONY: test
+test: setup ## Run the tests, without the long ones; ARGS="-k hub" is handed to pytest
+	$(BIN)/python -m pytest -m "not long" $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.project ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy notifyd tests bench docs
+
+.PHONY: coverage
+coverage: setup ## Measure what the tests cover, without the long ones
+	.ci/coverage $(BIN)/python -m "not long"
+
+.PHONY: docs
+docs: $(VENV)/.project ## Write the reference pages that come from the code; ARGS=--check compares them
+	$(BIN)/python docs/generate.py $(ARGS)
+
+.PHONY: bench
+bench: setup ## Compare the daemon's speed with other servers'
+	$(BIN)/python bench/run.py $(ARGS)
+
+.PHONY: guard
+guard: setup ## Fail if the daemon became slower than it was promised to be
+	$(BIN)/python bench/guard.py $(ARGS)
+
+.PHONY: lock
+lock: ## Write requirements.txt from pyproject.toml; UPGRADE=1 takes the newest releases
+	UPGRADE=$(UPGRADE) .ci/lock
+
+.PHONY: clean
+clean: ## Remove everything that make and the tools have made
+	rm -rf $(VENV) .cache .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: setup
+setup: needs $(VENV)/.project ## Get everything the tests need, without running them
+
+.PHONY: needs
+needs: # The programs that pip can't bring.
+	@PYTHON=$(PYTHON) .ci/needs
+
+# The environment holds what requirements.txt says and nothing else: a package that left the list
+# must not stay behind and hide that somebody still imports it.
+$(VENV)/.requirements: requirements.txt
+	@PYTHON=$(PYTHON) .ci/needs python3-venv
+	@echo "==> $(VENV): the packages of requirements.txt"
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --progress-bar off --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.project: pyproject.toml $(VENV)/.requirements
+	@echo "==> $(VENV): notifyd itself"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@

@@ -1,0 +1,44 @@
+"""notifyd beside the guide's server: 5,000 clients, one event at a time. Prints a table.
+
+Usage: run.py [--few N] [--many N] [--rounds N] [--events N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from pathlib import Path
+
+from compare import EVENT_SIZE, Plan, compare, ratios
+
+
+def main() -> None:
+    """Run the experiment at its full size, or at the one given."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--few", type=int, default=1000, help="clients at the first reading")
+    parser.add_argument("--many", type=int, default=5000, help="clients at the second")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds, the servers in turn")
+    parser.add_argument("--events", type=int, default=20, help="events in each round")
+    plan = Plan(**vars(parser.parse_args()))
+    figures = compare(plan)
+    ratio = ratios(figures)
+    print(f"\n{machine()}; {plan.many} clients, events of {EVENT_SIZE} bytes\n")
+    print("| server | processor per delivery | memory per client |")
+    print("|---|---|---|")
+    for name, figure in figures.items():
+        print(f"| {name} | {figure.cpu:.1f} us | {figure.memory / 1024:.1f} KiB |")
+    print(f"| notifyd / guide | {ratio.cpu:.2f} | {ratio.memory:.2f} |")
+
+
+def machine() -> str:
+    """Return what the figures were measured on."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+    system = f"Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} x {model}, {system}"
+
+
+main()

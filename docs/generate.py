@@ -1,0 +1,282 @@
+"""Write the reference pages and the sample configuration from the tables in the code.
+
+`python docs/generate.py` writes them; with `--check` it names those that are out of date and
+exits 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from notifyd.cli import build_parser
+from notifyd.core.literals import literal
+from notifyd.core.options import OPTIONS, SECTIONS, Option
+from notifyd.core.protocol import CloseCode, Reconnect
+from notifyd.core.records import EVENTS
+from notifyd.daemon.config import DEFAULT_PATH
+from notifyd.daemon.metrics import BUCKETS, METRICS, PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+ROOT = Path(__file__).resolve().parents[1]
+WIDTH = 88
+
+NOTICE = "<!-- Made by docs/generate.py from {}; edit that instead. -->\n"
+
+CONFIGURATION = f"""\
+# Configuration
+
+notifyd reads `{DEFAULT_PATH}`, or the file that `--config` names; both
+are [TOML]. Without a file every option has its default: with `DJANGO_SETTINGS_MODULE` set and the
+site's cache in Redis, none is needed. `notifyd check` validates everything, and `notifyd config`
+prints what is in effect and where each value came from.
+
+An option is taken from the first of these that has it:
+
+1. the environment variable `NOTIFYD_SECTION_NAME`, for example `NOTIFYD_SERVER_LISTEN`; lists have
+   commas, booleans are true, false, yes, no, 1 or 0, and an empty variable is an empty text or
+   list. For a secret `NOTIFYD_SECTION_NAME_FILE` may name a file that holds it instead;
+2. for a secret, the systemd credential `section.name`, for example
+   `LoadCredential=redis.url:/etc/notifyd/redis.url` in the unit;
+3. the file. For a secret the key `name_file` may name a file that holds it instead;
+4. the default.
+
+A name that is no option is ignored with a warning that names the nearest one. Any other fault keeps
+the daemon from starting (exit code 78); all faults are told at once. Addresses to listen at are
+`host:port`, `[IPv6]:port` or `unix:/absolute/path`; port 0 is any free one.
+
+[TOML]: https://toml.io/en/v1.0.0
+"""
+
+METRIC_PAGE = """\
+# Metrics
+
+`/metrics` of the admin listener serves these as Prometheus' text format, or as OpenMetrics to a
+scraper that asks for it, together with the `process_*` and `python_*` metrics of the client
+library. The values of labels that are listed here are present from the start, at 0, so that a rate
+has something to begin with; one that is not foreseen counts as `other`.
+
+Histograms count up to these bounds, in seconds: {buckets}.
+Set an objective at one of them: whether it is met can then be counted, not only guessed.
+"""
+
+LOG_PAGE = """\
+# Log events
+
+Every line has `timestamp`, `level`, `event` and the fields below; lines of libraries have
+`logger`, too. Under systemd they are fields of the journal in capitals, with a prefix:
+
+```console
+$ journalctl -u notifyd NOTIFYD_EVENT=auth.failed
+```
+
+Users are named by primary key. Tokens, cookies and passwords are never logged, at no level.
+"""
+
+CODE_PAGE = """\
+# Close codes
+
+The code of the WebSocket's Close frame tells a client what to do next; the reason is for people.
+
+| Reconnect | What the client does |
+| --- | --- |
+"""
+
+SAMPLE = """\
+The configuration of notifyd. Every option is here, commented out at its default; remove the # to
+set it. The environment variable NOTIFYD_SECTION_NAME wins over this file. Try a change with:
+notifyd check --config FILE
+"""
+
+ELSEWHERE = "The same from a file. It may also come as a credential of systemd that is called {}."
+
+RECONNECT = {
+    Reconnect.YES: "It connects again, after a short random delay that grows with each failure.",
+    Reconnect.LATER: "It does the same, but begins with a delay of several seconds.",
+    Reconnect.NEW_TOKEN: "It fetches a new token first. The same code twice in a row: it stops.",
+    Reconnect.NO: "It stops: the same would happen again.",
+}
+
+
+def configuration() -> str:
+    """Return the page of options."""
+    parts = [_notice("notifyd/core/options.py"), CONFIGURATION]
+    for section, kind in SECTIONS.items():
+        rows = [
+            (
+                f"`{option.name}`",
+                f"`{literal(option.default)}`",
+                option.unit,
+                option.kind.words,
+                option.meaning + (" A secret." if option.secret else ""),
+            )
+            for option in _options(section)
+        ]
+        heading = ("Option", "Default", "Unit", "Allowed", "Meaning")
+        parts.append(f"## [{section}]\n\n{kind.__doc__}\n\n{_table(heading, rows)}")
+    return "\n".join(parts)
+
+
+def metrics() -> str:
+    """Return the page of metrics."""
+    rows = [
+        (
+            f"`{PREFIX}{metric.name}`",
+            metric.kind,
+            _labels(metric.labels, metric.values),
+            metric.unit,
+            metric.help,
+        )
+        for metric in METRICS
+    ]
+    page = METRIC_PAGE.format(buckets=", ".join(f"{bound:g}" for bound in BUCKETS))
+    table = _table(("Metric", "Kind", "Labels", "Unit", "Meaning"), rows)
+    return "\n".join([_notice("notifyd/daemon/metrics.py"), page, table])
+
+
+def log_events() -> str:
+    """Return the page of log events."""
+    rows = [
+        (
+            f"`{name}`",
+            event.level,
+            ", ".join(f"`{field}`" for field in event.fields),
+            event.meaning,
+            event.action,
+        )
+        for name, event in EVENTS.items()
+    ]
+    table = _table(("Event", "Level", "Fields", "Meaning", "What to do"), rows)
+    return "\n".join([_notice("notifyd/core/records.py"), LOG_PAGE, table])
+
+
+def close_codes() -> str:
+    """Return the page of close codes."""
+    rules = "".join(f"| {rule} | {RECONNECT[rule]} |\n" for rule in Reconnect)
+    rows = [
+        (str(code.value), f"`{code.reason}`" if code.reason else "", code.reconnect, code.meaning)
+        for code in CloseCode
+    ]
+    table = _table(("Code", "Reason", "Reconnect", "Meaning"), rows)
+    return "\n".join([_notice("notifyd/core/protocol.py"), CODE_PAGE + rules, table])
+
+
+def commands() -> str:
+    """Return the page of commands."""
+    parser = build_parser()
+    parts = [_notice("notifyd/cli.py"), f"# Commands\n\n{parser.description} {parser.epilog}\n"]
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public way to its commands.
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - the same again.
+            parts += [_command(command) for command in action.choices.values()]
+    return "\n".join(parts)
+
+
+def _command(parser: argparse.ArgumentParser) -> str:
+    usage, rows = [parser.prog, "[options]"], []
+    for group in parser._action_groups:  # noqa: SLF001 - argparse prints help, but lists nothing.
+        for action in group._group_actions:  # noqa: SLF001 - the same again.
+            value = f" {action.metavar}" if action.metavar else ""
+            name = f"{', '.join(action.option_strings)}{value}".strip()
+            if not action.option_strings:
+                usage.append(name)
+            if "--help" not in action.option_strings:
+                rows.append((f"`{name}`", action.help or group.title or ""))
+    synopsis = f"```console\n$ {' '.join(usage)}\n```"
+    description = str(parser.description).strip()
+    table = _table(("Argument", "Meaning"), rows)
+    return f"## {parser.prog}\n\n{description}\n\n{synopsis}\n\n{table}"
+
+
+def sample() -> str:
+    """Return the sample configuration: all options, commented out at their defaults."""
+    lines = _comment(SAMPLE)
+    for section, kind in SECTIONS.items():
+        lines += ["", *_comment(str(kind.__doc__)), f"[{section}]"]
+        for option in _options(section):
+            allowed = f"Allowed: {option.kind.words}.".replace("`", "")
+            unit = f" Unit: {option.unit}." if option.unit else ""
+            lines += ["", *_comment(option.meaning), *_comment(f"{allowed}{unit}")]
+            lines.append(f"#{option.name} = {literal(option.default)}")
+            if option.secret:
+                lines += ["", *_comment(ELSEWHERE.format(option.key))]
+                lines.append(f'#{option.name}_file = "/etc/notifyd/{option.key}"')
+    return "\n".join(lines) + "\n"
+
+
+def _options(section: str) -> Iterator[Option]:
+    return (option for option in OPTIONS.values() if option.section == section)
+
+
+def _labels(labels: Sequence[str], values: Sequence[str]) -> str:
+    names = ", ".join(f"`{label}`" for label in labels)
+    return f"{names}: {', '.join(values)}" if values else names
+
+
+def _notice(source: str) -> str:
+    return NOTICE.format(source)
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+    )
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "".join(f"|{''.join(map(_cell, line))}\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    escaped = text.replace("|", r"\|")
+    return f" {escaped} |" if text else " |"
+
+
+FILES: Mapping[str, Callable[[], str]] = {
+    "docs/reference/close-codes.md": close_codes,
+    "docs/reference/commands.md": commands,
+    "docs/reference/configuration.md": configuration,
+    "docs/reference/log-events.md": log_events,
+    "docs/reference/metrics.md": metrics,
+    "packaging/notifyd.toml": sample,
+}
+
+
+def stale(root: Path = ROOT) -> list[str]:
+    """Return the files that are missing or don't say what the code says."""
+    paths = {name: root / name for name in FILES}
+    return [
+        name
+        for name, make in FILES.items()
+        if not paths[name].is_file() or paths[name].read_text("utf-8") != make()
+    ]
+
+
+def write(root: Path = ROOT) -> None:
+    """Write all files anew."""
+    for name, make in FILES.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(make(), "utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write or compare the files, and return the exit code."""
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="only name what is out of date")
+    if not parser.parse_args(argv).check:
+        write()
+        return 0
+    names = stale()
+    for name in names:
+        sys.stderr.write(f"{name} is out of date; run: make docs\n")
+    return 1 if names else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+"""`python -m notifyd` is the command `notifyd`."""
+
+import sys
+
+from notifyd.cli import main
+
+sys.exit(main())

@@ -1,0 +1,121 @@
+"""The command line: what each command takes, and the exit code it ends with.
+
+0 is success, 1 failure, 2 a wrong command line, 78 a bad configuration (EX_CONFIG of
+sysexits.h), after which systemd does not try again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+import notifyd
+from notifyd import commands
+from notifyd.core.events import Rejected
+from notifyd.daemon.auth_project import SetupError
+from notifyd.daemon.bus import BusError
+from notifyd.daemon.config import ConfigError
+from notifyd.daemon.control import ControlError
+from notifyd.daemon.listener import ListenError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EX_CONFIG: Final = 78
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line; the reference page is made from it, too."""
+    parser = argparse.ArgumentParser(
+        prog="notifyd",
+        description="Live notifications for a Django site: a daemon that holds the WebSockets.",
+        epilog="Every command reads /etc/notifyd/notifyd.toml, or the file of --config, and the"
+        " environment NOTIFYD_SECTION_OPTION. Exit codes: 0 success, 1 failure, 2 wrong command"
+        " line, 78 bad configuration.",
+    )
+    parser.add_argument("--version", action="version", version=f"notifyd {notifyd.__version__}")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--config", metavar="FILE", help="the configuration file to read")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, function: object, words: str, more: str = "") -> argparse.ArgumentParser:
+        added = subparsers.add_parser(
+            name, parents=[shared], help=words, description=f"{words[0].upper()}{words[1:]}. {more}"
+        )
+        added.set_defaults(function=function)
+        return added
+
+    command("run", commands.run, "run the daemon", "It stays in the foreground; SIGTERM ends it.")
+    command(
+        "check",
+        commands.check,
+        "validate the configuration",
+        "Reads it, sets up the site's Django, and reaches Redis and the database; says what to do"
+        " about each fault.",
+    )
+    command("config", commands.show_config, "print the effective configuration, secrets hidden")
+    status = command("status", commands.status, "show what the running daemon is doing")
+    status.add_argument("--json", action="store_true", help="print it as JSON")
+    command(
+        "tail",
+        commands.tail,
+        "print events as they pass on the bus, one JSON object a line",
+        "Events of the stream come with their id, those of the Pub/Sub channel without.",
+    )
+    _add_publish(command("publish", commands.publish, "write an event to the bus"))
+    token = command(
+        "token",
+        commands.token,
+        "print a token for a user, for trying out",
+        "Paste it into `python -m websockets ws://localhost:8888/`. It expires after"
+        " SESAME_MAX_AGE seconds.",
+    )
+    token.add_argument("user", metavar="USER", help="the user's name, as for logging in")
+    token.add_argument(
+        "--unscoped", action="store_true", help="a token like the guide's, without a scope"
+    )
+    return parser
+
+
+def _add_publish(publish: argparse.ArgumentParser) -> None:
+    publish.description = (
+        "Write an event to the bus. Without an audience the event's content_type_id decides who"
+        " sees it. Several options are alternatives: who matches any of them gets the event."
+    )
+    publish.add_argument(
+        "event", metavar="EVENT", help="the event, one JSON object; - reads it from standard input"
+    )
+    audience = publish.add_argument_group("audience (each but the last may be repeated)")
+    for option, metavar, words in (
+        ("--user", "PK", "the user with this primary key"),
+        ("--group", "PK", "the members of this group"),
+        ("--permission", "APP.CODENAME", "users who have this permission"),
+        ("--content-type", "PK", "users who may view or change this model"),
+    ):
+        audience.add_argument(option, action="append", default=[], metavar=metavar, help=words)
+    audience.add_argument("--everyone", action="store_true", help="everyone who is connected")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.function(arguments))
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"notifyd: {fault}", file=sys.stderr)
+        print("notifyd: the configuration can't be used; nothing was started.", file=sys.stderr)
+        return EX_CONFIG
+    except (BusError, ControlError, ListenError, Rejected, SetupError) as error:
+        print(f"notifyd: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader, `head` perhaps, has seen enough. What is still buffered has nowhere to go.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

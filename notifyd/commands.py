@@ -1,0 +1,175 @@
+"""What each command of the command line does. Each returns its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+
+from notifyd.core.events import Rejected, Rejection, Rule, encode_event, encode_rule
+from notifyd.daemon import auth_database, auth_project, bus, config, control, logs, service
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping
+
+    from notifyd.daemon.config import Config
+
+log = structlog.stdlib.get_logger()
+
+
+def run(arguments: Namespace) -> int:
+    """Run the daemon until it is told to stop."""
+    loaded, warnings = config.load(arguments.config, os.environ)
+    resolved = service.resolve(loaded)
+    # After django.setup(), which configures logging by the site's settings.
+    logs.configure(resolved.log.level, resolved.log.format)
+    for warning in warnings:
+        log.warning("config.warned", detail=warning)
+    try:
+        asyncio.run(_serve(resolved))
+    except ExceptionGroup as group:
+        words = "; ".join(f"{type(error).__name__}: {error}" for error in group.exceptions)
+        log.critical("service.failed", error=words, traceback=traceback.format_exc())
+        return 1
+    return 0
+
+
+async def _serve(resolved: Config) -> None:
+    await service.Service(resolved).run()
+
+
+def check(arguments: Namespace) -> int:
+    """Validate the configuration, and reach what it names."""
+    loaded, warnings = config.load(arguments.config, os.environ)
+    for warning in warnings:
+        print(f"warning: {warning}")
+    resolved = service.resolve(loaded)
+    print("ok: configuration and site settings")
+    faults = {
+        "Redis": asyncio.run(bus.fault(resolved.redis.url, timeout=resolved.redis.timeout)),
+        "database": auth_database.database_fault(),
+    }
+    for name, fault in faults.items():
+        print(f"ok: {name} answers" if fault is None else f"fault: {name}: {fault}")
+    return 1 if any(faults.values()) else 0
+
+
+def show_config(arguments: Namespace) -> int:
+    """Print the effective configuration, secrets hidden."""
+    loaded, warnings = config.load(arguments.config, os.environ)
+    for warning in warnings:
+        print(f"notifyd: warning: {warning}", file=sys.stderr)
+    try:
+        loaded = service.resolve(loaded)
+    except config.ConfigError as error:
+        print(f"notifyd: without the site's own part: {error}", file=sys.stderr)
+    print(config.render(loaded), end="")
+    return 0
+
+
+def status(arguments: Namespace) -> int:
+    """Show what the running daemon is doing."""
+    loaded, _ = config.load(arguments.config, os.environ)
+    path = loaded.control.socket or control.default_path(os.environ)
+    answer = asyncio.run(control.ask(path, "status"))
+    if arguments.json:
+        print(json.dumps(answer, indent=2))
+    else:
+        rows = _rows(answer)
+        width = max(len(name) for name, _ in rows)
+        for name, value in rows:
+            print(f"{name:<{width}}  {value}")
+    return 0
+
+
+def _rows(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return a line for each entry, with what belongs together in one."""
+    return [(name.replace("_", " "), _words(value)) for name, value in answer.items()]
+
+
+def _words(value: Any) -> str:
+    match value:
+        case dict():
+            return ", ".join(f"{name} {_words(each)}" for name, each in value.items()) or "-"
+        case list():
+            return ", ".join(map(str, value)) or "-"
+        case bool():
+            return "yes" if value else "no"
+        case None:
+            return "-"
+        case _:
+            return str(value)
+
+
+def tail(arguments: Namespace) -> int:
+    """Print events as they pass on the bus."""
+    loaded, _ = config.load(arguments.config, os.environ)
+    asyncio.run(_tail(service.resolve(loaded)))
+    return 0
+
+
+async def _tail(resolved: Config) -> None:
+    redis = resolved.redis
+    async for id_, fields in bus.tail(redis.url, prefix=redis.prefix, channel=redis.channel):
+        line = {"id": id_} if id_ is not None else {"channel": redis.channel}
+        line |= {name.decode(errors="replace"): _read(value) for name, value in fields.items()}
+        print(json.dumps(line), flush=True)
+
+
+def _read(value: bytes) -> Any:
+    """Return a field's JSON; what is none is shown as it is, since it is what one looks for."""
+    try:
+        return msgspec.json.decode(value)
+    except (ValueError, RecursionError):
+        return value.decode(errors="replace")
+
+
+def publish(arguments: Namespace) -> int:
+    """Write an event to the bus and print its id."""
+    text = sys.stdin.read() if arguments.event == "-" else arguments.event
+    payload = encode_event(_object(text))
+    rule = Rule(
+        users=frozenset(arguments.user),
+        groups=frozenset(arguments.group),
+        permissions=frozenset(arguments.permission),
+        content_types=frozenset(arguments.content_type),
+        everyone=arguments.everyone,
+    )
+    loaded, _ = config.load(arguments.config, os.environ)
+    redis = service.resolve(loaded).redis
+    id_ = asyncio.run(
+        bus.publish(
+            redis.url,
+            prefix=redis.prefix,
+            payload=payload,
+            rule=None if rule == Rule() else encode_rule(rule),
+            maxlen=redis.maxlen,
+        )
+    )
+    print(id_)
+    return 0
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        event = json.loads(text)
+    except ValueError as error:
+        raise Rejected(Rejection.NOT_JSON, f"the event is not JSON: {error}") from None
+    if not isinstance(event, dict):
+        raise Rejected(Rejection.NOT_OBJECT, "the event is not a JSON object")
+    return event
+
+
+def token(arguments: Namespace) -> int:
+    """Print a token for a user."""
+    loaded, _ = config.load(arguments.config, os.environ)
+    service.resolve(loaded)
+    print(auth_project.create_token(arguments.user, scoped=not arguments.unscoped))
+    return 0

@@ -1,0 +1,1 @@
+"""The pure core: values in, values out; no sockets, no clock, no logging, no Django."""

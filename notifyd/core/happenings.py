@@ -1,0 +1,83 @@
+"""What can happen in a conversation: the values that a session returns to its edge."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from websockets.datastructures import Headers
+
+    from notifyd.core.protocol import Hello
+
+
+class Phase(enum.Enum):
+    """How far a conversation has come: the label of `notifyd_connections`."""
+
+    HANDSHAKE = "handshake"
+    HELLO = "hello"
+    AUTHENTICATING = "authenticating"
+    LIVE = "live"
+    CLOSING = "closing"
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A handshake request has come: answer it with `accept` or `refuse`, before all else."""
+
+    path: str
+    headers: Headers
+
+
+class NotUpgradedReason(enum.StrEnum):
+    """Why a connection was not upgraded: the label of `notifyd_connections_refused_total`."""
+
+    MALFORMED = "malformed"
+    NOT_WEBSOCKET = "not_websocket"
+    ORIGIN = "origin"
+    PATH = "path"
+    TIMEOUT = "timeout"
+    FULL = "full"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class NotUpgraded:
+    """No acceptable handshake request has come, and the client was told so, unless it was late.
+
+    `origin` is the foreign origin where that was the fault.
+    """
+
+    reason: NotUpgradedReason
+    detail: str
+    origin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """The first message has come: authenticate the client."""
+
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The client has received the event `id`."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A message has come that means nothing here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The conversation is over: a Close was sent or received, `detail` says why in words."""
+
+    detail: str
+
+
+Happening = Requested | NotUpgraded | Greeted | Acknowledged | Ignored | Closing

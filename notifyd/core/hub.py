@@ -1,0 +1,150 @@
+"""Who is connected, grouped by what they may see; who gets an event, and what each is written.
+
+Clients whose users may see the same share a group, so a rule is tested once for each distinct
+audience and not for each client. The outcome is remembered for each rule and kept up to date as
+groups come and go: the cost of an event follows its recipients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from notifyd.core.audience import Audience
+    from notifyd.core.events import Rule
+
+Member = TypeVar("Member")
+
+_MOST_RULES: Final = 1024
+"""How many rules are remembered. Those for named users alone, the many, need no memory."""
+
+
+@dataclass(slots=True, eq=False)
+class Group(Generic[Member]):
+    """The clients whose users share one audience."""
+
+    audience: Audience
+    members: set[Member] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery(Generic[Member]):
+    """Bytes for some members: `events` frames in stream order, joined for one write each."""
+
+    members: list[Member]
+    data: bytes
+    events: int
+
+
+class Hub(Generic[Member]):
+    """The members of a daemon. A member is whatever the edge writes to; it must be hashable."""
+
+    def __init__(self) -> None:
+        self._groups: dict[Audience, Group[Member]] = {}
+        self._users: dict[str, dict[Member, Group[Member]]] = {}
+        self._matches: dict[Rule, set[Group[Member]]] = {}
+
+    @property
+    def users(self) -> int:
+        """How many distinct users are connected."""
+        return len(self._users)
+
+    @property
+    def audiences(self) -> int:
+        """How many distinct audiences the connected users have."""
+        return len(self._groups)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._users.values()))
+
+    def connections(self, user: str) -> int:
+        """Return how many members the user has."""
+        return len(self._users.get(user, ()))
+
+    def join(self, member: Member, user: str, audience: Audience) -> None:
+        """Let the member receive what the user, having that audience, may see.
+
+        A member must leave before it joins anew.
+        """
+        group = self._groups.get(audience)
+        if group is None:
+            group = self._groups[audience] = Group(audience)
+            for rule, matching in self._matches.items():
+                if audience.sees(rule):
+                    matching.add(group)
+        group.members.add(member)
+        self._users.setdefault(user, {})[member] = group
+
+    def leave(self, member: Member, user: str) -> None:
+        """Take the member out; harmless where it is not in."""
+        mine = self._users.get(user, {})
+        group = mine.pop(member, None)
+        if group is None:
+            return
+        if not mine:
+            del self._users[user]
+        group.members.discard(member)
+        if not group.members:
+            del self._groups[group.audience]
+            for matching in self._matches.values():
+                matching.discard(group)
+
+    def deliveries(self, events: Sequence[tuple[Rule, bytes]]) -> list[Delivery[Member]]:
+        """Decide who is written what, for a batch of events as rules and frames in stream order.
+
+        Every member stands in one delivery at most, with each of its frames once, however many
+        of the rule's alternatives match. The members are a snapshot: whoever joins or leaves
+        while they are being written to does not disturb it.
+        """
+        of_groups: dict[Group[Member], list[int]] = {}
+        of_members: dict[Member, tuple[Group[Member], list[int]]] = {}
+        for index, (rule, _) in enumerate(events):
+            matching = self._matching(rule)
+            for group in matching:
+                of_groups.setdefault(group, []).append(index)
+            for user in _named_users(rule):
+                for member, group in self._users.get(user, {}).items():
+                    if group not in matching and group.audience.sees(rule, user):
+                        of_members.setdefault(member, (group, []))[1].append(index)
+        # Members that get the same frames of the batch share a delivery and its bytes.
+        members: dict[tuple[int, ...], list[Member]] = {}
+        for group, indexes in of_groups.items():
+            others = [member for member in group.members if member not in of_members]
+            members.setdefault(tuple(indexes), []).extend(others)
+        for member, (group, indexes) in of_members.items():
+            merged = sorted(indexes + of_groups.get(group, []))
+            members.setdefault(tuple(merged), []).append(member)
+        return [
+            Delivery(some, b"".join([events[index][1] for index in indexes]), len(indexes))
+            for indexes, some in members.items()
+            if some
+        ]
+
+    def _matching(self, rule: Rule) -> set[Group[Member]]:
+        """Return the groups that see the rule whoever their users are."""
+        if _for_named_users_only(rule):
+            return set()
+        matching = self._matches.get(rule)
+        if matching is None:
+            if len(self._matches) >= _MOST_RULES:
+                self._matches.clear()
+            matching = {group for group in self._groups.values() if group.audience.sees(rule)}
+            self._matches[rule] = matching
+        return matching
+
+
+def _named_users(rule: Rule) -> frozenset[str]:
+    """Return the users who stand anywhere in the rule: only for them it may matter who they are."""
+    if not rule.all:
+        return rule.users
+    return rule.users.union(*map(_named_users, rule.all))
+
+
+def _for_named_users_only(rule: Rule) -> bool:
+    """Tell whether the rule admits nobody but users that it names, whatever their audience is."""
+    if rule.everyone or rule.groups or rule.permissions or rule.content_types:
+        return False
+    return not rule.all or any(map(_for_named_users_only, rule.all))

@@ -1,0 +1,51 @@
+"""The outcome of an authentication: a Login, or Refused with the result that is counted."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from notifyd.core.protocol import CloseCode
+
+if TYPE_CHECKING:
+    from notifyd.core.audience import Audience
+
+
+class Result(enum.StrEnum):
+    """How an authentication ended: the label of `notifyd_authentications_total`."""
+
+    OK = "ok"
+    EXPIRED = "expired"
+    INVALID = "invalid"
+    INACTIVE = "inactive"
+    TIMEOUT = "timeout"
+    RATE_LIMITED = "rate_limited"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user who was authenticated: the primary key as text, and what the user may see."""
+
+    user: str
+    audience: Audience
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer, not an error of the program
+    """An authentication that failed; its text is for the log and names no secret."""
+
+    def __init__(self, result: Result, detail: str = "") -> None:
+        super().__init__(detail or result.value)
+        self.result = result
+
+    @property
+    def code(self) -> CloseCode:
+        """The close code for the client: it learns whether to retry, not why it was refused."""
+        match self.result:
+            case Result.RATE_LIMITED:
+                return CloseCode.TOO_MANY
+            case Result.TIMEOUT | Result.ERROR:
+                return CloseCode.TRY_LATER
+            case _:
+                return CloseCode.AUTHENTICATION_FAILED

@@ -1,0 +1,143 @@
+"""The table of log events: each one once, with its level, its fields, and what to do about it.
+
+The reference page comes from here. An event's name is `noun.verb`; users are named by primary key.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class LogEvent(NamedTuple):
+    """A line of the reference: what an event says and what an operator does about it."""
+
+    level: str
+    fields: tuple[str, ...]
+    meaning: str
+    action: str = "Nothing."
+
+
+EVENTS: Final[Mapping[str, LogEvent]] = {
+    "service.starting": LogEvent(
+        "info", ("version", "pid"), "The configuration is valid; the parts are being built."
+    ),
+    "service.started": LogEvent(
+        "info", ("redis",), "All listeners are open; `redis` tells whether it answers."
+    ),
+    "service.stopping": LogEvent(
+        "info",
+        ("connections",),
+        "Asked to stop: clients are told to come back, then closed.",
+    ),
+    "service.stopped": LogEvent("info", (), "Everything is closed; the process ends."),
+    "service.failed": LogEvent(
+        "critical",
+        ("error", "traceback"),
+        "The daemon ends because of a fault that it can't mend.",
+        "Read `error`; without an explanation there, report `traceback` as a bug.",
+    ),
+    "service.error": LogEvent(
+        "error",
+        ("message", "error"),
+        "A part of the daemon failed in an unforeseen way; the others go on.",
+        "Report it as a bug.",
+    ),
+    "config.warned": LogEvent(
+        "warning",
+        ("detail",),
+        "The configuration can be used, but has an unknown key, which is ignored, or a risk.",
+        "Do what `detail` says: it names the nearest known key, or the option that is risky.",
+    ),
+    "bus.connected": LogEvent(
+        "info",
+        ("source", "address", "epoch", "last_id", "recovered", "outage", "lost"),
+        "Redis answers; events flow.",
+    ),
+    "bus.disconnected": LogEvent(
+        "warning",
+        ("source", "address", "error", "hint", "retry_in"),
+        "Redis is out of reach; clients stay connected and wait for the next attempt.",
+        "If it repeats, look at Redis and at the address in [redis] url.",
+    ),
+    "bus.demoted": LogEvent(
+        "warning",
+        ("source", "address", "error", "hint", "retry_in"),
+        "The Redis server at the other end became a replica; its master is looked for.",
+        "After a planned failover nothing; otherwise look at the failover's cause.",
+    ),
+    "bus.gap": LogEvent(
+        "error",
+        ("reason", "epoch", "last_id"),
+        "Events may have been lost; the clients were told to load their state anew.",
+        "Raise [redis] history or the stream's length if outages last longer than they reach.",
+    ),
+    "bus.untrimmed": LogEvent(
+        "warning",
+        ("error", "hint"),
+        "Redis does not let the daemon trim the stream; only its length bounds it.",
+        "Allow the daemon's Redis user to run scripts, or bound the length at the publishers.",
+    ),
+    "event.rejected": LogEvent(
+        "warning",
+        ("reason", "detail", "id", "source"),
+        "An entry of the bus is no valid event; no client got it.",
+        "Find its publisher and mend what `detail` names.",
+    ),
+    "listener.opened": LogEvent(
+        "info", ("address", "serves"), "Connections are accepted at `address`."
+    ),
+    "listener.paused": LogEvent(
+        "error",
+        ("address", "error", "retry_in"),
+        "Out of file descriptors: new connections wait in the kernel's queue.",
+        "Raise LimitNOFILE= of the unit, or set [server] max_connections below it.",
+    ),
+    "connection.opened": LogEvent("debug", ("address",), "A client has connected."),
+    "connection.closed": LogEvent(
+        "info",
+        ("code", "reason", "seconds", "events", "user", "address"),
+        "A connection is over; the one line that tells its whole story.",
+    ),
+    "connection.refused": LogEvent(
+        "warning",
+        ("reason", "detail", "address", "origin", "hint"),
+        "A request did not become a WebSocket.",
+        "If `origin` is a site of yours, add the line in `hint` to the configuration.",
+    ),
+    "client.slow": LogEvent(
+        "warning",
+        ("owed", "user", "address"),
+        "A client did not take its events in time and is closed with 4420.",
+        "One is a bad link; many are too many events, or too large ones.",
+    ),
+    "auth.failed": LogEvent(
+        "warning",
+        ("result", "detail", "address"),
+        "A client could not be authenticated.",
+        "expired: pages take longer than SESAME_MAX_AGE; rate_limited: see who `address` is.",
+    ),
+    "auth.error": LogEvent(
+        "error",
+        ("error",),
+        "Django or its database failed while a client was authenticated.",
+        "Look at the database; clients come back by themselves.",
+    ),
+    "control.command": LogEvent(
+        "info", ("command", "uid", "pid"), "A command came by the control socket."
+    ),
+    "control.failed": LogEvent(
+        "error",
+        ("command", "error"),
+        "A command of the control socket failed in an unforeseen way.",
+        "Report it as a bug, with the traceback that [log] level = debug adds.",
+    ),
+    "endpoint.failed": LogEvent(
+        "warning",
+        ("path", "error"),
+        "An admin request was answered with 500.",
+        "Report it as a bug, with the traceback that [log] level = debug adds.",
+    ),
+}

@@ -1,0 +1,188 @@
+"""The event bus in Redis: what the site publishes, in order and, over the stream, without loss.
+
+Two links run beside each other and mend themselves: the stream (bus_stream.py), which makes up for
+every outage that its history spans, and the Pub/Sub channel (bus_pubsub.py), which can't.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from redis.exceptions import ResponseError
+
+from notifyd.core.batch import Batch, Positioned
+from notifyd.daemon.bus_link import FAULTS, Link, RedisURL, check_url
+from notifyd.daemon.bus_outage import BusStats, Outage
+from notifyd.daemon.bus_pubsub import Listener
+from notifyd.daemon.bus_stream import Follower, keys, locate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from notifyd.daemon.bus_outage import Reader
+
+Item = TypeVar("Item")
+
+__all__ = ["Batch", "Bus", "BusError", "BusStats", "Positioned", "check_url", "publish", "tail"]
+
+PATIENCE: Final = 5.0
+"""Seconds that the commands `publish` and `tail` wait for an answer."""
+
+
+class BusError(Exception):
+    """Redis could not be used; the text says why and what to do, and names no secret."""
+
+
+class Bus:
+    """The bus at a Redis URL, read for as long as somebody iterates.
+
+    An answer from Redis later than `timeout` seconds means a dead link. `history` is how many
+    seconds the stream keeps its entries; infinite: it is not trimmed. `decided` is set when the
+    first attempt to reach the stream has succeeded, which iterating has then told, or failed.
+    Raises ValueError with the words of check_url.
+    """
+
+    def __init__(
+        self, url: str, *, prefix: str, channel: str, timeout: float, history: float
+    ) -> None:
+        self._url = RedisURL(url)
+        self._prefix = prefix
+        self._channel = channel
+        self._timeout = timeout
+        self._history = history
+        self._readers: set[Reader[Any]] = set()
+        self._closed = asyncio.Event()
+        self.decided = asyncio.Event()
+        self.stats = BusStats()
+        # Since when each is down; None while it works.
+        self._down: dict[Reader[Any], float | None] = {}
+
+    def stream(self) -> AsyncGenerator[Batch | Positioned, None]:
+        """Yield the entries from the end of the stream on, over every outage, for ever.
+
+        First comes where that is; later the same whenever entries may have been missed.
+        """
+        follower = Follower(
+            self._url,
+            self.stats,
+            prefix=self._prefix,
+            within=self._timeout,
+            history=self._history,
+        )
+        return self._run(follower, self.decided)
+
+    def pubsub(self) -> AsyncGenerator[Batch, None]:
+        """Yield what is published to the channel while it is connected, for ever.
+
+        Iterate without pause: Redis cuts a subscriber that falls behind.
+        """
+        listener = Listener(
+            self._url, prefix=self._prefix, channel=self._channel, within=self._timeout
+        )
+        return self._run(listener, asyncio.Event())
+
+    async def close(self) -> None:
+        """Close the connections; whoever iterates comes to the end."""
+        self._closed.set()
+        for reader in tuple(self._readers):
+            await reader.close()
+
+    async def _run(
+        self, reader: Reader[Item], decided: asyncio.Event
+    ) -> AsyncGenerator[Item, None]:
+        outage = Outage(reader, self._url, self.stats, self._down)
+        self._readers.add(reader)
+        try:
+            while not self._closed.is_set():
+                delay = 0.0
+                try:
+                    await reader.step()
+                except FAULTS as error:
+                    await reader.close()
+                    if not self._closed.is_set():
+                        delay = outage.failed(error)
+                else:
+                    outage.worked()
+                decided.set()
+                # What came before an error came all the same.
+                for item in reader.take():
+                    yield item
+                await self._pause(delay)
+        finally:
+            await reader.close()
+            self._readers.discard(reader)
+            outage.forget()
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._closed.wait()
+
+
+async def publish(
+    url: str,
+    *,
+    prefix: str,
+    payload: bytes,
+    rule: bytes | None,
+    maxlen: int,
+    traceparent: bytes | None = None,
+) -> str:
+    """Add an event to the stream, kept at about `maxlen` entries, and return its id.
+
+    Payload and rule are taken as they are. Raises BusError; its text says so when it is unknown
+    whether the event was added.
+    """
+    if fault := check_url(url):
+        raise BusError(f"redis.url: {fault}")
+    address = RedisURL(url)
+    parts = {b"event": payload, b"to": rule, b"traceparent": traceparent}
+    fields = [word for name, value in parts.items() if value is not None for word in (name, value)]
+    outcome = ""
+    link = None
+    try:
+        link = await Link.open(address, within=PATIENCE)
+        # An event must not be a history's first entry, whose place is the start's.
+        await locate(link, prefix)
+        outcome = "; it is unknown whether the event was added"
+        added = await link.call("XADD", keys(prefix)[0], "MAXLEN", "~", maxlen, "*", *fields)
+    except FAULTS as error:
+        words = ": ".join(address.explain(error).values())
+        known = isinstance(error, ResponseError)
+        # Not chained: only explain() has taken the password out of what the error says.
+        raise BusError(words if known else words + outcome) from None
+    finally:
+        if link is not None:
+            await link.close()
+    return str(added.decode())
+
+
+async def tail(
+    url: str, *, prefix: str, channel: str
+) -> AsyncGenerator[tuple[str | None, dict[bytes, bytes]], None]:
+    """Yield every entry from now on, as it is, with its id, or None if it came by the channel.
+
+    Changes nothing but to begin the stream if there is none. Raises ValueError as Bus does.
+    """
+    bus = Bus(url, prefix=prefix, channel=channel, timeout=PATIENCE, history=math.inf)
+    sources: tuple[AsyncGenerator[Batch | Positioned, None], ...] = (bus.stream(), bus.pubsub())
+    pending = {asyncio.ensure_future(anext(source)): source for source in sources}
+    try:
+        while True:
+            done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                source = pending.pop(task)
+                item = task.result()
+                pending[asyncio.ensure_future(anext(source))] = source
+                for entry in item.entries if isinstance(item, Batch) else ():
+                    yield entry
+    finally:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        for source in sources:
+            await source.aclose()

@@ -1,0 +1,289 @@
+"""Metrics for Prometheus: the table of all of them, and the registry that shows them.
+
+Counters and gauges live where they are counted, as plain numbers; they are read at each scrape.
+"""
+
+from __future__ import annotations
+
+import enum
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+import notifyd
+from notifyd.core.events import Rejection
+from notifyd.core.happenings import NotUpgradedReason, Phase
+from notifyd.core.login import Result
+from notifyd.core.protocol import CloseCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+PREFIX: Final = "notifyd_"
+
+# Objectives are set at one of these bounds: whether one is met is then a count, while a value
+# between two bounds could only be guessed.
+BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+OTHER: Final = "other"
+
+
+class Metric(NamedTuple):
+    """A metric without its prefix; `values` are those its label has from the start."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+    unit: str
+    values: tuple[str, ...] = ()
+
+
+def _label(value: object) -> str:
+    return str(value.value if isinstance(value, enum.Enum) else value)
+
+
+def _values(known: Iterable[object]) -> tuple[str, ...]:
+    return tuple(_label(value) for value in known)
+
+
+METRICS: Final = (
+    Metric(
+        "connections",
+        "gauge",
+        ("state",),
+        "Open connections, by how far their conversation has come.",
+        "connections",
+        _values(Phase),
+    ),
+    Metric("connections_opened_total", "counter", (), "WebSockets opened.", "connections"),
+    Metric(
+        "connections_closed_total",
+        "counter",
+        ("code",),
+        "WebSockets closed, by close code; 1006 is a peer that vanished.",
+        "connections",
+        _values(CloseCode),
+    ),
+    Metric(
+        "connections_refused_total",
+        "counter",
+        ("reason",),
+        "Connections that did not become a WebSocket.",
+        "connections",
+        _values(NotUpgradedReason),
+    ),
+    Metric(
+        "authentications_total",
+        "counter",
+        ("result",),
+        "Authentications, by how they ended.",
+        "authentications",
+        _values(Result),
+    ),
+    Metric(
+        "authentication_seconds",
+        "histogram",
+        (),
+        "Time from a token to its user and what the user may see.",
+        "seconds",
+    ),
+    Metric(
+        "events_total",
+        "counter",
+        ("source",),
+        "Events relayed, by where they came from.",
+        "events",
+        ("stream", "pubsub"),
+    ),
+    Metric(
+        "events_rejected_total",
+        "counter",
+        ("reason",),
+        "Entries of the bus that are no valid event and were not relayed.",
+        "events",
+        _values(Rejection),
+    ),
+    Metric("deliveries_total", "counter", (), "Events written, once per recipient.", "deliveries"),
+    Metric(
+        "delivered_bytes_total", "counter", (), "Bytes of frames written to recipients.", "bytes"
+    ),
+    Metric(
+        "broadcast_latency_seconds",
+        "histogram",
+        (),
+        "Time from an event's publication to its write to the last recipient; stream only.",
+        "seconds",
+    ),
+    Metric(
+        "broadcast_latency_clamped_total",
+        "counter",
+        (),
+        "Latencies observed as 0 because the clocks of Redis and this host disagree.",
+        "events",
+    ),
+    Metric(
+        "fanout_seconds",
+        "histogram",
+        (),
+        "Time to write a batch of events to all of its recipients.",
+        "seconds",
+    ),
+    Metric("bus_lag_seconds", "gauge", (), "Age of the newest batch when it was read.", "seconds"),
+    Metric("redis_up", "gauge", (), "Whether Redis answers: 1 or 0.", ""),
+    Metric(
+        "redis_reconnects_total", "counter", (), "Connections to Redis made anew.", "connections"
+    ),
+    Metric(
+        "events_recovered_total",
+        "counter",
+        (),
+        "Events read after a reconnection that were written before it.",
+        "events",
+    ),
+    Metric(
+        "gaps_total",
+        "counter",
+        (),
+        "Times that events may have been lost and clients were told to load their state.",
+        "gaps",
+    ),
+    Metric(
+        "slow_clients_total",
+        "counter",
+        (),
+        "Clients closed because they owed more than they may.",
+        "clients",
+    ),
+    Metric(
+        "messages_ignored_total",
+        "counter",
+        (),
+        "Messages of clients that mean nothing here.",
+        "messages",
+    ),
+    Metric(
+        "event_loop_lag_seconds",
+        "gauge",
+        (),
+        "How late the event loop ran its latest timer.",
+        "seconds",
+    ),
+    Metric(
+        "build_info",
+        "gauge",
+        ("version", "python", "django", "redis", "websockets"),
+        "Always 1; its labels are the versions in use.",
+        "",
+    ),
+)
+
+_TABLE: Final = {metric.name: metric for metric in METRICS}
+
+Reading = float | Mapping[Any, float]
+"""A value (True counts as 1), or one for each value of the label; enumerations are unwrapped."""
+
+
+class Metrics(Collector):
+    """All metrics of this process, in a registry of their own.
+
+    Histograms are attributes, observed where something is measured. All others are wired with
+    `read`; one that isn't is left out, and named by `unwired`.
+    """
+
+    def __init__(self) -> None:
+        # For each counter and histogram the library would add the time of its creation as a
+        # metric: twice the series, for what process_start_time_seconds says already.
+        disable_created_metrics()  # type: ignore[no-untyped-call] # the library doesn't say
+        self._registry = CollectorRegistry()
+        self._readers: dict[str, Callable[[], Reading]] = {}
+        libraries = [version(name) for name in ("django", "redis", "websockets")]
+        self._versions = [notifyd.__version__, platform.python_version(), *libraries]
+        self.authentication_seconds = self._histogram("authentication_seconds")
+        self.broadcast_latency_seconds = self._histogram("broadcast_latency_seconds")
+        self.fanout_seconds = self._histogram("fanout_seconds")
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def _histogram(self, name: str) -> Histogram:
+        help_, unit = _TABLE[name].help, _TABLE[name].unit
+        return Histogram(PREFIX + name, help_, unit=unit, registry=self._registry, buckets=BUCKETS)
+
+    def read(self, name: str, reader: Callable[[], Reading]) -> None:
+        """Wire a counter or gauge: `reader` returns its value, or a value for each label value.
+
+        Label values that the table doesn't foresee are added up as `other`: a close code, for one,
+        is chosen by the client, and no stranger decides how many series there are.
+        Raises ValueError for a name that is not to be wired, or already is.
+        """
+        if name not in self.unwired():
+            raise ValueError(f"no metric to wire: {name}")
+        self._readers[name] = reader
+
+    def unwired(self) -> list[str]:
+        """Return the names of the table that `read` was not called for."""
+        return [
+            metric.name
+            for metric in METRICS
+            if metric.kind != "histogram"
+            and metric.name != "build_info"
+            and metric.name not in self._readers
+        ]
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Return all metrics and their content type: OpenMetrics if `accept` asks for it.
+
+        `accept` is the value of the Accept header.
+        """
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):
+            # The library compares what is no version number at all.
+            encode, content_type = choose_encoder("")
+        return encode(self._registry), content_type
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """Read what is wired, for the registry."""
+        for name, reader in self._readers.items():
+            yield _family(_TABLE[name], reader())
+        build = _TABLE["build_info"]
+        family = GaugeMetricFamily(PREFIX + build.name, build.help, labels=build.labels)
+        family.add_metric(self._versions, 1)
+        yield family
+
+    def describe(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
+        """Name nothing in advance: what there is to collect is not wired yet."""
+        return []
+
+
+def _family(metric: Metric, reading: Reading) -> CounterMetricFamily | GaugeMetricFamily:
+    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    base = metric.name.removesuffix("_total")
+    # OpenMetrics wants a unit to be the end of the name; ours in words are for the reference.
+    unit = metric.unit if metric.unit and base.endswith(f"_{metric.unit}") else ""
+    family = kind(PREFIX + metric.name, metric.help, labels=metric.labels, unit=unit)
+    if not isinstance(reading, Mapping):
+        family.add_metric([], reading)
+        return family
+    sums: dict[str, float] = dict.fromkeys(metric.values, 0)
+    for value, count in reading.items():
+        label = _label(value) if _label(value) in metric.values else OTHER
+        sums[label] = sums.get(label, 0) + count
+    for label, total in sums.items():
+        family.add_metric([label], total)
+    return family

@@ -1,0 +1,119 @@
+"""What the daemon says of itself: readiness, status and metrics, read from its parts when asked."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import notifyd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from notifyd.core.hub import Hub
+    from notifyd.daemon.auth import Authenticator
+    from notifyd.daemon.bus import Bus
+    from notifyd.daemon.client import Client
+    from notifyd.daemon.metrics import Metrics
+    from notifyd.daemon.relay import Relay
+    from notifyd.daemon.server import Server
+
+_PATIENCE: Final = 5.0
+"""Seconds without Redis before readiness turns red: a blip should not empty a load balancer."""
+
+
+class Overview:
+    """Looks at the parts of a service; the service tells it the rest, in its public attributes."""
+
+    def __init__(
+        self,
+        hub: Hub[Client],
+        server: Server,
+        relay: Relay[Client],
+        bus: Bus,
+        authenticator: Authenticator,
+    ) -> None:
+        self._hub = hub
+        self._server = server
+        self._relay = relay
+        self._bus = bus
+        self._authenticator = authenticator
+        self._started = time.monotonic()
+        self.listeners: list[str] = []
+        self.loop_lag = 0.0
+        self.stopping = False
+
+    def line(self) -> str:
+        """Return the state in words, for `systemctl status`."""
+        redis = "Redis connected" if self._bus.stats.up else "Redis away"
+        return (
+            f"{len(self._hub)} clients of {self._hub.users} users, {redis}, "
+            f"{self._relay.stats.deliveries} deliveries"
+        )
+
+    def failing(self) -> Mapping[str, str]:
+        """Return the checks of readiness that fail, each with words; none: ready."""
+        failing = {}
+        if self.stopping:
+            failing["draining"] = "the daemon is stopping"
+        if not self.listeners:
+            failing["listeners"] = "not listening yet"
+        away = self._bus.stats.down_since
+        if away is not None and time.monotonic() - away >= _PATIENCE:
+            failing["redis"] = f"away for {time.monotonic() - away:.0f} s"
+        if self._authenticator.database is False:
+            failing["database"] = "the last authentication could not read it"
+        return failing
+
+    async def status(self, _arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Answer `notifyd status`."""
+        bus_stats, relay = self._bus.stats, self._relay
+        return {
+            "version": notifyd.__version__,
+            "pid": os.getpid(),
+            "uptime": round(time.monotonic() - self._started, 3),
+            "failing": dict(self.failing()),
+            "listeners": self.listeners,
+            "connections": self._server.phases(),
+            "users": self._hub.users,
+            "audiences": self._hub.audiences,
+            "bus": {
+                "up": bus_stats.up,
+                "epoch": relay.epoch,
+                "last_id": relay.last_id,
+                "lag": round(relay.stats.lag, 3),
+                "reconnects": bus_stats.reconnects,
+                "gaps": bus_stats.gaps,
+            },
+            "events": dict(relay.stats.events),
+            "rejected": sum(relay.stats.rejected.values()),
+            "deliveries": relay.stats.deliveries,
+            "authentications": dict(self._authenticator.results),
+        }
+
+    def wire(self, metrics: Metrics) -> None:
+        """Let the metrics read their counters and gauges here, at each scrape."""
+        server, relay, link = self._server.stats, self._relay.stats, self._bus.stats
+        readers: dict[str, Callable[[], Any]] = {
+            "connections": self._server.phases,
+            "connections_opened_total": lambda: server.opened,
+            "connections_closed_total": lambda: server.closed,
+            "connections_refused_total": lambda: server.refused,
+            "authentications_total": lambda: self._authenticator.results,
+            "events_total": lambda: relay.events,
+            "events_rejected_total": lambda: relay.rejected,
+            "deliveries_total": lambda: relay.deliveries,
+            "delivered_bytes_total": lambda: relay.delivered_bytes,
+            "broadcast_latency_clamped_total": lambda: relay.clamped,
+            "bus_lag_seconds": lambda: relay.lag,
+            "redis_up": lambda: int(link.up),
+            "redis_reconnects_total": lambda: link.reconnects,
+            "events_recovered_total": lambda: link.recovered,
+            "gaps_total": lambda: link.gaps,
+            "slow_clients_total": lambda: server.slow,
+            "messages_ignored_total": lambda: server.ignored,
+            "event_loop_lag_seconds": lambda: self.loop_lag,
+        }
+        for name, reader in readers.items():
+            metrics.read(name, reader)

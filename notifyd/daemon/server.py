@@ -1,0 +1,265 @@
+"""The public WebSocket server: all clients, from the accepted socket to the last word about it.
+
+`admission` decides who comes in, `timers` what happens by the clock, and here is what every
+connection goes through, and how it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from notifyd.core.happenings import (
+    Closing,
+    Greeted,
+    Ignored,
+    NotUpgraded,
+    NotUpgradedReason,
+    Phase,
+    Requested,
+)
+from notifyd.core.protocol import CloseCode, closing_frame, resync_frame
+from notifyd.core.session import Session
+from notifyd.daemon.client import Client
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+
+    from notifyd.core.happenings import Happening
+    from notifyd.core.hub import Hub
+    from notifyd.core.session import Policy
+    from notifyd.daemon.admission import Admission, Stream
+    from notifyd.daemon.timers import Timers
+
+log = structlog.stdlib.get_logger()
+
+_INBOX: Final = 16_384
+"""Bytes read from a client at once: a few of the longest messages it may send."""
+
+
+@dataclass(slots=True)
+class ServerStats:
+    """Counts since the start, read by the metrics at each scrape."""
+
+    opened: int = 0
+    closed: Counter[int] = field(default_factory=Counter)
+    refused: Counter[NotUpgradedReason] = field(default_factory=Counter)
+    ignored: int = 0
+    slow: int = 0
+
+
+class Server:
+    """The clients of this daemon.
+
+    `max_connections` is how many there may be (0: any number), `buffer` how many bytes one may
+    owe and `total_buffer` all of them together.
+    """
+
+    def __init__(
+        self,
+        hub: Hub[Client],
+        stream: Stream,
+        admission: Admission,
+        timers: Timers,
+        policy: Policy,
+        *,
+        max_connections: int,
+        buffer: int,
+        total_buffer: int,
+    ) -> None:
+        self._hub = hub
+        self._stream = stream
+        self._admission = admission
+        self._timers = timers
+        self._policy = policy
+        self._max_connections = max_connections
+        self._buffer = buffer
+        self._total_buffer = total_buffer
+        self._loop = asyncio.get_running_loop()
+        self._accepting: set[asyncio.Task[object]] = set()
+        self._owing: set[Client] = set()
+        self._draining = False
+        self._empty = asyncio.Event()
+        self.clients: set[Client] = set()
+        self.inbox = memoryview(bytearray(_INBOX))
+        self.stats = ServerStats()
+
+    # What the listeners, the relay and the service call.
+
+    def accepted(self, sock: socket.socket, peer: str) -> None:
+        """Take a connection that a listener has accepted."""
+        client = Client(self, Session(self._policy), sock, peer)
+        connecting = self._loop.connect_accepted_socket(lambda: client, sock)
+        task: asyncio.Task[object] = self._loop.create_task(connecting)
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    def phases(self) -> Mapping[str, int]:
+        """Return how many clients are in each phase of their conversation."""
+        counts = dict.fromkeys((phase.value for phase in Phase), 0)
+        for client in self.clients:
+            counts[client.session.phase.value] += 1
+        return counts
+
+    def tick(self, now: float) -> None:
+        """Do what is due at `now`, by the event loop's clock."""
+        self._timers.tick(now, self._stream.last_id)
+        self._relieve()
+
+    def resync(self, reason: str) -> None:
+        """Tell every client that knows control frames that events may be missing."""
+        frame = resync_frame(reason)
+        for client in [*self.clients]:
+            if client.greeted:
+                client.write(frame)
+
+    async def drain(self, spread: float, patience: float) -> None:
+        """Close all clients with 1012, and return when they are gone, at most `patience` later.
+
+        Those that know control frames are told when to come back, each at another moment of the
+        next `spread` seconds.
+        """
+        self._draining = True
+        if self._accepting:
+            await asyncio.wait(self._accepting)
+        for client in [*self.clients]:
+            if client.greeted:
+                client.write(closing_frame(random.uniform(0, spread)))  # noqa: S311 - no secret
+            client.close(CloseCode.RESTART)
+        await self._until_empty(patience)
+        for client in [*self.clients]:
+            client.abort("the client did not finish closing")
+        await self._admission.close()
+        await self._until_empty(patience)
+
+    async def _until_empty(self, patience: float) -> None:
+        if self.clients:
+            self._empty.clear()
+            try:
+                async with asyncio.timeout(patience):
+                    await self._empty.wait()
+            except TimeoutError:
+                return
+
+    # What clients call (client.Host).
+
+    def connected(self, client: Client) -> None:
+        """Start the time for the handshake."""
+        client.opened = self._loop.time()
+        self.clients.add(client)
+        self._timers.expect_handshake(client, client.opened)
+
+    def happened(self, client: Client, happening: Happening) -> None:
+        """Act on what happened in the client's conversation."""
+        match happening:
+            case Requested():
+                self._requested(client, happening)
+            case NotUpgraded():
+                self._not_upgraded(client, happening)
+            case Greeted(hello):
+                self._timers.expect_nothing(client)
+                self._admission.greeted(client, hello)
+            case Closing(detail):
+                client.detail = detail
+                client.leave()
+            case Ignored():
+                self.stats.ignored += 1
+
+    def entered(self, client: Client) -> None:
+        """Keep a client alive that was let in."""
+        self._timers.keep_alive(client)
+
+    def left(self, client: Client) -> None:
+        """Take the client out of everything but the time for its farewell."""
+        if client.user is not None:
+            self._hub.leave(client, client.user)
+        self._timers.expect_farewell(client, self._loop.time())
+
+    def owes(self, client: Client, owed: int) -> None:
+        """Note what the transport holds back; more than a client may owe ends it."""
+        if owed == 0 or not client.writable:
+            self._owing.discard(client)
+        else:
+            self._owing.add(client)
+            if owed > self._buffer:
+                self._too_slow(client)
+
+    def lost(self, client: Client) -> None:
+        """Forget the client, and say the last word about it."""
+        self.clients.discard(client)
+        self._timers.forget(client)
+        if not self.clients:
+            self._empty.set()
+        if not client.session.upgraded:
+            return
+        self._admission.exit(client)
+        code = int(client.session.close_code)
+        self.stats.closed[code] += 1
+        log.info(
+            "connection.closed",
+            code=code,
+            reason=client.detail,
+            seconds=round(self._loop.time() - client.opened, 3),
+            events=client.events,
+            user=client.user,
+            address=client.address or client.peer,
+        )
+
+    def _requested(self, client: Client, request: Requested) -> None:
+        unavailable = None
+        if self._draining:
+            unavailable = NotUpgradedReason.DRAINING
+        elif self._max_connections and len(self.clients) > self._max_connections:
+            unavailable = NotUpgradedReason.FULL
+        refusal = self._admission.refuse(client, request, unavailable)
+        if refusal is not None:
+            self._not_upgraded(client, refusal)
+            return
+        now = self._loop.time()
+        happenings = client.session.accept(now)
+        if client.session.upgraded:
+            self.stats.opened += 1
+            self._timers.expect_hello(client, now)
+            log.debug("connection.opened", address=client.address or client.peer)
+            if not self._admission.enter(client):
+                return
+        for happening in happenings:
+            self.happened(client, happening)
+
+    def _not_upgraded(self, client: Client, refusal: NotUpgraded) -> None:
+        self.stats.refused[refusal.reason] += 1
+        client.leave()
+        foreign = refusal.reason is NotUpgradedReason.ORIGIN
+        log.warning(
+            "connection.refused",
+            reason=refusal.reason.value,
+            detail=refusal.detail,
+            address=client.address or client.peer,
+            origin=refusal.origin,
+            hint=f'add to [server]: origins = ["{refusal.origin}"]' if foreign else None,
+        )
+
+    def _relieve(self) -> None:
+        """Close those that owe the most, until what all owe together fits its bound."""
+        owed = {client: client.owed for client in self._owing}
+        total = sum(owed.values())
+        for client in sorted(owed, key=owed.__getitem__, reverse=True):
+            if total <= self._total_buffer:
+                return
+            total -= owed[client]
+            if client.writable:
+                self._too_slow(client)
+            else:
+                # It had its chance to read why; what it owes counts until it is gone.
+                client.abort()
+
+    def _too_slow(self, client: Client) -> None:
+        self.stats.slow += 1
+        log.warning("client.slow", owed=client.owed, user=client.user, address=client.address)
+        client.close(CloseCode.TOO_SLOW)

@@ -1,0 +1,19 @@
+from django.contrib import admin
+
+from articles.models import Article, Comment
+
+
+@admin.register(Article)
+class ArticleAdmin(admin.ModelAdmin):
+    """Articles as editors see them."""
+
+    list_display = ["headline", "published"]
+    search_fields = ["headline"]
+
+
+@admin.register(Comment)
+class CommentAdmin(admin.ModelAdmin):
+    """Comments as editors and reporters see them."""
+
+    list_display = ["article", "author", "written"]
+    list_select_related = ["article"]

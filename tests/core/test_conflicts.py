@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+
+from notifyd.core.conflicts import CAUTIONS, RULES, apply
+from notifyd.core.options import Admin, Auth, Config, Server
+
+SITE = ("https://www.example.com",)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(),
+        Config(server=Server(listen=("0.0.0.0:80",), origins=SITE)),
+        Config(server=Server(listen=("localhost:0", "localhost:0", "[::1]:0", "unix:/run/x"))),
+        Config(server=Server(trusted_proxies=("unix", "10.0.0.0/8"))),
+        Config(auth=Auth(timeout=5.0, statement_timeout=5.0)),
+    ],
+)
+def test_harmony(config: Config) -> None:
+    """Options that suit each other pass without a word."""
+    assert apply((*RULES, *CAUTIONS), config, ()) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (
+            Config(server=Server(ping_timeout=25.0), sources={"server.ping_timeout": "file x"}),
+            (
+                "server.ping_timeout = 25.0 (file x) is not before the next ping; make it less than"
+                " ping_interval (25.0)."
+            ),
+        ),
+        (
+            Config(server=Server(buffer=100_000, total_buffer=99_999)),
+            (
+                "server.total_buffer = 99_999 (default) is less than one client may owe; raise it"
+                " or lower server.buffer."
+            ),
+        ),
+        (
+            Config(auth=Auth(timeout=4.0)),
+            (
+                "auth.statement_timeout = 5.0 (default) is more than the whole authentication has;"
+                " make it at most auth.timeout (4.0)."
+            ),
+        ),
+        (
+            Config(server=Server(listen=())),
+            (
+                "server.listen = [] (default) is empty, so nobody could connect; write an address,"
+                ' for example "localhost:8888".'
+            ),
+        ),
+        (
+            Config(server=Server(listen=("127.0.0.1:9488",))),
+            (
+                'server.listen = ["127.0.0.1:9488"] (default) has an address twice, or that of'
+                " admin.listen; use each address once."
+            ),
+        ),
+        (
+            Config(server=Server(listen=("unix:/run/x", "[::]:80"))),
+            (
+                'server.origins = [] (default) must be set, because server.listen has "[::]:80",'
+                " which other machines reach; add the origin of your pages: origins ="
+                ' ["https://www.example.com"].'
+            ),
+        ),
+    ],
+)
+def test_conflicts(config: Config, sentence: str) -> None:
+    """Options that contradict each other are a fault that says which one to change."""
+    assert apply(RULES, config, ()) == [sentence]
+
+
+def test_cautions() -> None:
+    """What is allowed but dangerous is worth a warning."""
+    server = Server(trusted_proxies=("::/0",))
+    sentences = apply(CAUTIONS, Config(server=server, admin=Admin(listen="[::]:9488")), ())
+    assert [sentence.partition(" = ")[0] for sentence in sentences] == [
+        "server.trusted_proxies",
+        "admin.listen",
+    ]
+
+
+def test_nothing_about_what_is_unclear() -> None:
+    """A rule says nothing while the value of one of its options is not known."""
+    config = Config(server=Server(ping_timeout=25.0))
+    assert apply(RULES, config, {"server.ping_interval"}) == []

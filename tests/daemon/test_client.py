@@ -1,0 +1,469 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from serving import REQUEST, Serving, alive, batch, entry, let_in, serving, text
+from structlog.testing import capture_logs
+from waiting import until
+from websockets.frames import Close, Frame, Opcode
+
+from notifyd.core.login import Login, Refused, Result
+from notifyd.core.protocol import CloseCode, text_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from serving import Raw
+
+    from notifyd.core.protocol import Hello
+
+CLOSE = Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True)
+PING = Frame(Opcode.PING, b"Xyzzy").serialize(mask=True)
+
+
+def numbered(first: int, count: int, size: int) -> list[tuple[str | None, dict[bytes, bytes]]]:
+    """Return entries of about `size` bytes, their ids being numbers in a row."""
+    event = json.dumps({"content_type_id": 7, "filler": "x" * size})
+    return [entry(number, event) for number in range(first, first + count)]
+
+
+async def ids(raw: Raw, count: int, most: int = 65536) -> list[str]:
+    """Read that many events, at most so many bytes at a time; return their ids."""
+    found: list[str] = []
+    while len(found) < count:
+        frame = await raw.frame(most)
+        assert frame is not None
+        found.append(json.loads(bytes(frame.data))["id"])
+    return found
+
+
+async def test_direct_write() -> None:
+    """What is written goes straight to the socket: it is there before the loop has turned."""
+    async with serving() as house:
+        raw = await house.raw()
+        await raw.handshake("alice")
+        client = await house.client("alice")
+        client.write(text_frame(b"Xyzzy"))
+        # The loop stands still meanwhile.
+        raw.socket.settimeout(5)
+        assert raw.socket.recv(100) == text_frame(b"Xyzzy")
+        assert client.owed == 0
+
+
+async def test_kernel_takes_nothing() -> None:
+    """A write that finds the kernel's buffer full arrives later, whole."""
+    async with serving(send_buffer=4096) as house:
+        raw = await house.raw(receive_buffer=4096)
+        await raw.handshake("alice")
+        client = await house.client("alice")
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client._socket.send(b"x" * 1000)
+        client.write(b"Xyzzy")
+        assert client.owed == 5
+        data = b""
+        while not data.endswith(b"Xyzzy"):
+            data = data[-10:] + await raw.receive()
+        await until(lambda: client.owed == 0)
+
+
+async def test_partial_writes() -> None:
+    """However little the kernel takes at once, every byte arrives, and in order."""
+    async with serving(send_buffer=4096, buffer=10_000_000) as house:
+        raw = await house.raw(receive_buffer=4096)
+        await raw.handshake("alice")
+        client = await house.client("alice")
+        await house.bring(*(batch(*numbered(n, 64, 1000)) for n in range(0, 1024, 64)))
+        assert client.owed > 900_000
+        assert await ids(raw, 1024, most=5000) == [f"{n}-0" for n in range(1024)]
+        await until(lambda: client.owed == 0)
+
+
+async def test_direct_again() -> None:
+    """Once the transport owes nothing any more, writes are direct again, and still in order."""
+    async with serving(send_buffer=4096) as house:
+        raw = await house.raw(receive_buffer=4096)
+        await raw.handshake("alice")
+        client = await house.client("alice")
+        for first in range(0, 400, 100):
+            await house.bring(batch(*numbered(first, 99, 1000)))
+            assert client.owed > 0
+            assert await ids(raw, 99) == [f"{first + n}-0" for n in range(99)]
+            await until(lambda: client.owed == 0)
+            await house.bring(batch(*numbered(first + 99, 1, 10)))
+            assert client.owed == 0
+            assert await ids(raw, 1) == [f"{first + 99}-0"]
+
+
+async def test_reading_while_it_is_written() -> None:
+    """A client that reads all the time gets everything in order, whichever way it was written."""
+    async with serving(send_buffer=4096, buffer=10_000_000) as house:
+        raw = await house.raw(receive_buffer=4096)
+        await raw.handshake("alice")
+        client = await house.client("alice")
+        reading = asyncio.create_task(ids(raw, 1000))
+        for n in range(1000):
+            await house.bring(batch(*numbered(n, 1, 50 + n * 37 % 5000)))
+            await asyncio.sleep(0)
+        assert await reading == [f"{n}-0" for n in range(1000)]
+        assert client.events == 1000
+
+
+async def test_write_that_goes_out_after_all() -> None:
+    """Where the transport could write everything at once, the next write is direct again."""
+    async with serving() as house:
+        raw = await house.raw()
+        await raw.handshake("alice")
+        client = await house.client("alice")
+        client.pause_writing()
+        client.write(b"1")
+        assert client._send is not None
+        client.write(b"2")
+        assert [await raw.receive(1), await raw.receive(1)] == [b"1", b"2"]
+
+
+async def test_unix_socket(folder: Path) -> None:
+    """Clients on a Unix socket are served alike."""
+    async with serving(unix=f"{folder}/s") as house:
+        client = await house.enter()
+        await house.bring(batch(*numbered(1, 1, 10)))
+        assert json.loads(await client.recv())["id"] == "1-0"
+
+
+async def test_pings_are_answered() -> None:
+    """A client's ping is answered (RFC 6455 section 5.5.3)."""
+    async with serving() as house:
+        client = await house.enter()
+        async with asyncio.timeout(5):
+            await (await client.ping())
+
+
+async def test_error_of_a_write() -> None:
+    """A write to a connection that was reset ends it, and raises nothing."""
+    async with serving() as house:
+        raw = await house.raw()
+        await raw.handshake("alice")
+        client = await house.client("alice")
+        with capture_logs() as logs:
+            raw.reset()
+            client.write(text_frame(b"Xyzzy"), 1)
+            await until(lambda: not house.server.clients)
+        assert (logs[0]["code"], logs[0]["reason"]) == (1006, "Connection reset by peer")
+        assert (logs[0]["events"], client.owed) == (0, 0)
+
+
+async def test_reset() -> None:
+    """A client that resets the connection is lost, with the kernel's word for it."""
+    async with serving() as house:
+        raw = await house.raw()
+        await raw.handshake("alice")
+        await house.client("alice")
+        with capture_logs() as logs:
+            raw.reset()
+            await until(lambda: not house.server.clients)
+        assert (logs[0]["code"], logs[0]["reason"]) == (1006, "Connection reset by peer")
+
+
+async def test_reset_while_it_owes() -> None:
+    """A client that resets the connection while bytes wait for it is lost alike."""
+    async with serving(send_buffer=4096) as house:
+        raw = await house.raw(receive_buffer=4096)
+        await raw.handshake("alice")
+        await house.client("alice")
+        await house.bring(batch(*numbered(1, 50, 1000)))
+        raw.reset()
+        await house.bring(batch(*numbered(51, 50, 1000)))
+        await until(lambda: not house.server.clients)
+        assert len(house.hub) == 0
+
+
+async def test_half_close() -> None:
+    """A client that ends its stream without a Close is let go, after what it is still owed."""
+    async with serving(send_buffer=4096) as house:
+        raw = await house.raw(receive_buffer=4096)
+        await raw.handshake("alice")
+        await house.client("alice")
+        await house.bring(batch(*numbered(1, 50, 1000)))
+        raw.socket.shutdown(socket.SHUT_WR)
+        await until(lambda: len(house.hub) == 0)
+        await house.bring(batch(*numbered(51, 1, 1000)))
+        assert await ids(raw, 50) == [f"{n}-0" for n in range(1, 51)]
+        assert await raw.frame() is None
+        await until(lambda: house.server.stats.closed[1006] == 1)
+
+
+async def test_close_by_the_client() -> None:
+    """A client's Close is answered with its code, and from then on nothing else is written."""
+    async with serving() as house:
+        raw = await house.raw()
+        await raw.handshake("alice")
+        client = await house.client("alice")
+        await raw.send(CLOSE)
+        await until(lambda: not client.writable)
+        client.write(text_frame(b"Xyzzy"), 1)
+        await house.bring(batch(*numbered(1, 1, 10)))
+        assert await raw.close_code() == 1000
+        assert client.events == 0
+
+
+async def test_close_is_read_by_a_writing_peer() -> None:
+    """A peer that goes on writing after our Close gets to read it all the same."""
+    async with serving(farewell=0.1) as house:
+        raw = await house.raw()
+        await raw.handshake()
+        await raw.send(Frame(Opcode.BINARY, b"\0").serialize(mask=True) + text("more") * 50)
+        await raw.send(text("Xyzzy"))
+        assert await raw.close_code() == 4400
+        await until(lambda: not house.server.clients)
+
+
+async def test_nothing_after_half_a_frame() -> None:
+    """A Close queues behind what the client is owed: it never cuts into a frame."""
+    async with serving(send_buffer=4096) as house:
+        raw = await house.raw(receive_buffer=4096)
+        await raw.handshake("alice")
+        client = await house.client("alice")
+        await house.bring(batch(*numbered(0, 50, 1000)))
+        assert client.owed > 0
+        client.close(CloseCode.RESTART)
+        await house.bring(batch(*numbered(50, 50, 1000)))
+        assert await ids(raw, 50) == [f"{n}-0" for n in range(50)]
+        assert await raw.close_code() == 1012
+
+
+async def test_closing_twice() -> None:
+    """Who is closed again while closing is dropped; the code and the reason are the first."""
+    async with serving() as house:
+        raw = await house.raw()
+        await raw.handshake("alice")
+        client = await house.client("alice")
+        with capture_logs() as logs:
+            client.close(CloseCode.TRY_LATER, "the first")
+            client.close(CloseCode.RESTART, "the second")
+            await until(lambda: not house.server.clients)
+        assert (logs[0]["code"], logs[0]["reason"]) == (1013, "the first")
+
+
+async def test_closing_who_is_gone() -> None:
+    """Closing who was dropped already does nothing, and counts for nothing."""
+    async with serving() as house:
+        raw = await house.raw()
+        await raw.handshake("alice")
+        client = await house.client("alice")
+        client.abort()
+        client.close(CloseCode.RESTART)
+        await until(lambda: not house.server.clients)
+        client.close(CloseCode.RESTART)
+        assert house.server.stats.closed == {1006: 1}
+
+
+async def test_recycled_descriptor() -> None:
+    """Nothing is written to who has left, even if the descriptor is somebody else's by now."""
+    async with serving() as house:
+        old = await house.raw()
+        await old.handshake("old")
+        gone = await house.client("old")
+        sock, number = gone._socket, gone._socket.fileno()
+        await house.bring(batch(entry(1)))
+        # The kernel gives out the lowest number that is free: the clients' own shan't have it.
+        socks = [socket.socket() for _ in range(5)]
+        gone.abort()
+        gone.write(text_frame(b"to the dead"), 1)
+        await until(lambda: sock.fileno() == -1)
+        young = [await house.raw(sock=sock) for sock in socks]
+        for n, raw in enumerate(young):
+            await raw.handshake(f"young{n}")
+        clients = [await house.client(f"young{n}") for n in range(5)]
+        assert number in [client._socket.fileno() for client in clients]
+        gone.write(text_frame(b"to the dead"), 1)
+        gone.resume_writing()
+        gone.write(text_frame(b"to the dead"), 1)
+        await house.bring(batch(entry(2)))
+        assert [await ids(raw, 1) for raw in young] == [["2-0"]] * 5
+        assert {client.owed for client in clients} == {0}
+        assert gone.events == 1
+
+
+async def ends_with_close(house: Serving, raw: Raw) -> None:
+    """End with the closing handshake, begun by the client."""
+    await raw.handshake("alice")
+    await house.client("alice")
+    await raw.send(PING + CLOSE)
+    assert await raw.close_code() == 1000
+
+
+async def ends_with_our_close(house: Serving, raw: Raw) -> None:
+    """End with the closing handshake, begun by the server."""
+    await raw.handshake("alice")
+    (await house.client("alice")).close(CloseCode.TRY_LATER)
+    await raw.send(CLOSE)
+    assert await raw.close_code() == 1013
+
+
+async def ends_unanswered(house: Serving, raw: Raw) -> None:
+    """End by the deadline, our Close being unanswered."""
+    await raw.handshake("alice")
+    (await house.client("alice")).close(CloseCode.TRY_LATER)
+    assert await raw.close_code() == 1013
+
+
+async def ends_with_reset(house: Serving, raw: Raw) -> None:
+    """End with a RST."""
+    await raw.handshake("alice")
+    await house.client("alice")
+    raw.reset()
+
+
+async def ends_with_reset_while_it_owes(house: Serving, raw: Raw) -> None:
+    """End with a RST while bytes wait to be written."""
+    await raw.handshake("alice")
+    await house.client("alice")
+    await house.bring(batch(*numbered(1, 400, 1000)))
+    raw.reset()
+
+
+async def ends_with_eof(house: Serving, raw: Raw) -> None:
+    """End with the end of the client's stream."""
+    await raw.handshake("alice")
+    await house.client("alice")
+    raw.socket.close()
+
+
+async def ends_with_failed_write(house: Serving, raw: Raw) -> None:
+    """End with an error of our write."""
+    await raw.handshake("alice")
+    client = await house.client("alice")
+    raw.reset()
+    client.write(text_frame(b"Xyzzy"))
+
+
+async def ends_too_slow(house: Serving, raw: Raw) -> None:
+    """End with more bytes owed than allowed."""
+    await raw.handshake("alice")
+    await house.client("alice")
+    await house.bring(batch(*numbered(1, 3000, 1000)))
+
+
+async def ends_silent(_house: Serving, raw: Raw) -> None:
+    """End with the time for the handshake."""
+    await raw.send(REQUEST)
+
+
+async def ends_without_hello(_house: Serving, raw: Raw) -> None:
+    """End with the time for the first message."""
+    await raw.handshake()
+    assert await raw.close_code() == 4408
+
+
+async def ends_refused(_house: Serving, raw: Raw) -> None:
+    """End with a refused token."""
+    await raw.handshake("refused")
+    assert await raw.close_code() == 4401
+
+
+async def ends_failed(_house: Serving, raw: Raw) -> None:
+    """End with an authentication that breaks."""
+    await raw.handshake("broken")
+    assert await raw.close_code() == 1011
+
+
+async def ends_not_upgraded(_house: Serving, raw: Raw) -> None:
+    """End with a request that is no handshake."""
+    await raw.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await raw.head()).startswith("HTTP/1.1 426 ")
+
+
+async def ends_with_foreign_origin(_house: Serving, raw: Raw) -> None:
+    """End with an origin that isn't allowed."""
+    await raw.send(REQUEST + b"Origin: https://foreign.example\r\n\r\n")
+    assert (await raw.head()).startswith("HTTP/1.1 403 ")
+
+
+async def ends_with_nonsense(_house: Serving, raw: Raw) -> None:
+    """End with bytes that aren't HTTP."""
+    await raw.send(b"\x16\x03\x01\r\n\r\n")
+    assert await raw.receive() == b""
+
+
+async def ends_with_bad_frame(_house: Serving, raw: Raw) -> None:
+    """End with bytes that aren't a frame."""
+    await raw.handshake()
+    await raw.send(b"\xff" * 20)
+    assert await raw.close_code() == 1002
+
+
+async def ends_with_bad_hello(_house: Serving, raw: Raw) -> None:
+    """End with a first message that is no hello."""
+    await raw.handshake('{"token": 1}')
+    assert await raw.close_code() == 4400
+
+
+async def ends_while_authenticating(house: Serving, raw: Raw) -> None:
+    """End with a RST while the authentication is under way."""
+    await raw.handshake("slow")
+    await until(lambda: house.server.phases()["authenticating"])
+    raw.reset()
+
+
+async def let_some_in(hello: Hello, address: str | None) -> Login:
+    """Refuse some tokens, break on others, and take time for the third kind."""
+    match hello.token:
+        case "refused":
+            raise Refused(Result.INVALID)
+        case "broken":
+            raise RuntimeError("Xyzzy")
+        case "slow":
+            await asyncio.sleep(0.05)
+    return await let_in(hello, address)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Switch the collector off, so that only reference counts free anything."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize(
+    "end",
+    [
+        ends_with_close,
+        ends_with_our_close,
+        ends_unanswered,
+        ends_with_reset,
+        ends_with_reset_while_it_owes,
+        ends_with_eof,
+        ends_with_failed_write,
+        ends_too_slow,
+        ends_silent,
+        ends_without_hello,
+        ends_refused,
+        ends_failed,
+        ends_not_upgraded,
+        ends_with_foreign_origin,
+        ends_with_nonsense,
+        ends_with_bad_frame,
+        ends_with_bad_hello,
+        ends_while_authenticating,
+    ],
+)
+async def test_released(end: Callable[[Serving, Raw], Awaitable[None]]) -> None:
+    """However a connection ends, its client is gone from memory without the collector."""
+    async with serving(
+        let_some_in, handshake=0.2, hello=0.2, farewell=0.2, send_buffer=4096
+    ) as house:
+        await end(house, await house.raw(receive_buffer=4096))
+        await until(lambda: not house.server.clients and not alive(house.server))
+        assert len(house.hub) == 0
