@@ -211,11 +211,21 @@ class Serving:
         """Note what nobody handled."""
         self.errors.append(context)
 
-    async def close(self, patience: float) -> None:
-        """Close the clients that tests left open, and the server."""
-        self.listener.close()
-        await self._ends.aclose()
-        await self.server.drain(0, patience)
+    @contextlib.asynccontextmanager
+    async def at_work(self, patience: float) -> AsyncIterator[Serving]:
+        """Turn the timer and note what nobody handles, then close all clients: there is nothing."""
+        asyncio.get_running_loop().set_exception_handler(self.complain)
+        ticking = asyncio.create_task(self.tick())
+        try:
+            yield self
+        finally:
+            self.listener.close()
+            await self._ends.aclose()
+            await self.server.drain(0, patience)
+            ticking.cancel()
+            await asyncio.wait([ticking])
+        assert ticking.cancelled()
+        assert self.errors == []
 
 
 @contextlib.asynccontextmanager
@@ -257,7 +267,9 @@ async def serving(
         observe_fanout=lambda _seconds: None,
     )
     limits = {"most_per_address": most_per_address, "most_per_user": most_per_user}
-    admission = Admission(hub, relay, authenticate, Peers(trusted).address, path=path, ping=25.0, **limits)
+    admission = Admission(
+        hub, relay, authenticate, Peers(trusted).address, path=path, ping=25.0, **limits
+    )
     timers = Timers(
         handshake=handshake, hello=hello, farewell=farewell, interval=interval, answer=answer
     )
@@ -269,14 +281,5 @@ async def serving(
     [sock] = bind("127.0.0.1", 0, unix)
     if send_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-    house = Serving(hub, relay, server, Listener(sock, server.accepted))
-    asyncio.get_running_loop().set_exception_handler(house.complain)
-    ticking = asyncio.create_task(house.tick())
-    try:
-        yield house
-    finally:
-        await house.close(patience)
-        ticking.cancel()
-        await asyncio.wait([ticking])
-        assert ticking.cancelled()
-    assert house.errors == []
+    async with Serving(hub, relay, server, Listener(sock, server.accepted)).at_work(patience) as it:
+        yield it

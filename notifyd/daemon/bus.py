@@ -26,7 +26,17 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-__all__ = ["Batch", "Bus", "BusError", "BusStats", "Positioned", "check_url", "publish", "tail"]
+__all__ = [
+    "Batch",
+    "Bus",
+    "BusError",
+    "BusStats",
+    "Positioned",
+    "check_url",
+    "fault",
+    "publish",
+    "tail",
+]
 
 PATIENCE: Final = 5.0
 """Seconds that the commands `publish` and `tail` wait for an answer."""
@@ -159,6 +169,18 @@ async def publish(
         if link is not None:
             await link.close()
     return str(added.decode())
+
+
+async def fault(url: str, *, timeout: float) -> str | None:  # noqa: ASYNC109 - of each answer
+    """Return why Redis can't be used and what to do about it, None if it answers."""
+    address = RedisURL(url)
+    try:
+        link = await Link.open(address, within=timeout)
+        await link.call("PING")
+        await link.close()
+    except FAULTS as error:
+        return f"{address}: " + ": ".join(address.explain(error).values())
+    return None
 
 
 async def tail(

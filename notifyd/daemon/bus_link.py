@@ -55,7 +55,6 @@ _HINTS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
     (("CERTIFICATE_VERIFY_FAILED",), "name its authority: rediss://...?ssl_ca_certs=FILE"),
 )
 
-
 _REFUSED: Final = re.compile(rf"Err(or|no) {errno.ECONNREFUSED}\b")
 
 
@@ -112,8 +111,9 @@ class RedisURL:
     def explain(self, error: Exception) -> dict[str, str]:
         """Return what went wrong as fields of a log line: `error`, and `hint` if there is one."""
         # On a Unix socket redis-py wraps what Redis answered to the log-in.
-        while isinstance(error.__cause__, exceptions.RedisError):
-            error = error.__cause__
+        cause = error.__cause__
+        if isinstance(error, exceptions.RedisError) and isinstance(cause, exceptions.RedisError):
+            error = cause
         text = " ".join(str(error).split()) or type(error).__name__
         # Of a connection that is refused asyncio and redis-py tell no more than the number.
         if _REFUSED.search(text):
@@ -153,12 +153,14 @@ def _parse(url: str) -> dict[str, Any]:
         raise ValueError(f"names several hosts; {_SENTINEL}")
     try:
         parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError:
         raise ValueError(
             "not a valid URL: the port must be a number, and special characters in the password"
             " percent-encoded"
         ) from None
+    if port is not None and not host:
+        raise ValueError("names a port but no host, or the password has a character that ends it")
     if parts.fragment:
         raise ValueError('a "#" in the password must be written %23')
     if scheme == "unix" and (host or not parts.path):

@@ -146,6 +146,7 @@ class Follower:
         # Whoever wants to know of a dead link sooner gets probes more often too.
         self._block = min(BLOCK, within)
         self._history = history
+        self._trim_every = min(TRIM_EVERY, max(0.1, history / 2))
         self._link: Link | None = None
         self._taken: list[Batch | Positioned] = []
         self._epoch: str | None = None
@@ -198,7 +199,7 @@ class Follower:
         await self._require_master(link)
         await self._locate(link)
         self._target = self._last
-        self._trim_due = time.monotonic() + min(TRIM_EVERY, self._history / 2)
+        self._trim_due = time.monotonic() + self._trim_every
         # Without waiting: that the user may read at all is known before the link counts as up.
         await self._read(link, 0)
         self._proven = True
@@ -253,7 +254,7 @@ class Follower:
             self._may_ask_role = False
             return
         if role != "master":
-            raise NotMasterError(f"the server is a {role}")
+            raise NotMasterError(f"the server is a {role.replace('slave', 'replica')}")
 
     def _accept(self, entries: list[tuple[str, dict[bytes, bytes]]], *, full: bool) -> None:
         self._full = full
@@ -267,7 +268,7 @@ class Follower:
         self._taken += batches("stream", entries)
 
     async def _trim(self, link: Link) -> None:
-        self._trim_due = time.monotonic() + min(TRIM_EVERY, self._history / 2)
+        self._trim_due = time.monotonic() + self._trim_every
         if not self._may_trim:
             return
         try:

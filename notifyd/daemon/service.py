@@ -187,7 +187,7 @@ class Service:
                 gc.collect()
                 gc.freeze()
                 self._notifier.ready()
-                log.info("service.started", redis=self._bus.stats.up)
+                log.info("service.started", redis=self._bus.stats.proof is not None)
                 await self._stop.wait()
                 await self._close_clients()
                 for task in running:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from serving import AUDIENCE, REQUEST, batch, entry, let_in, serving
+from serving import AUDIENCE, REQUEST, batch, entry, let_in, serving, text
 from structlog.testing import capture_logs
 from waiting import until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -152,7 +152,7 @@ async def test_refused(result: Result, code: int, reason: str) -> None:
         assert logs[0] == {"event": "auth.failed", "log_level": "warning"} | failed
         assert [line["event"] for line in logs] == ["auth.failed", "connection.closed"]
         assert SECRET not in str(logs)
-        assert len(house.hub) == 0
+        assert (len(house.hub), house.server._admission._tasks) == (0, set())
 
 
 async def test_unforeseen_exception() -> None:
@@ -200,6 +200,23 @@ async def test_most_per_address() -> None:
         await first.close()
         await until(lambda: len(house.server.clients) == 1)
         await house.enter("carol")
+
+
+async def test_too_many_are_not_heard() -> None:
+    """Of a connection too many nothing is read, not even what came with its handshake."""
+    asked = []
+
+    async def authenticate(hello: Hello, address: str | None) -> Login:
+        asked.append(hello.token)
+        return await let_in(hello, address)
+
+    async with serving(authenticate, most_per_address=1) as house:
+        await house.enter("alice")
+        raw = await house.raw()
+        await raw.send(REQUEST + b"\r\n" + text("bob"))
+        await raw.head()
+        assert await raw.close_code() == 4429
+        assert asked == ["alice"]
 
 
 async def test_most_per_address_behind_a_proxy() -> None:

@@ -184,7 +184,7 @@ async def test_create_token(newsroom: Newsroom, make: Callable[..., auth.Authent
 def test_create_token_for_nobody(newsroom: Newsroom) -> None:
     """There is no token for a user who doesn't exist."""
     assert isinstance(newsroom, Newsroom)
-    with pytest.raises(SetupError, match=r"^There is no user 'nobody'\.$"):
+    with pytest.raises(auth.SetupError, match=r"^There is no user 'nobody'\.$"):
         auth.create_token("nobody")
 
 

@@ -16,7 +16,7 @@ from servers import LOOPBACK, RedisServer, free_port
 from structlog.testing import capture_logs
 from waiting import until
 
-from notifyd.daemon.bus import Batch, Bus, BusError, Positioned, check_url, publish, tail
+from notifyd.daemon.bus import Batch, Bus, BusError, Positioned, check_url, fault, publish, tail
 from notifyd.daemon.bus_link import RedisURL
 from notifyd.daemon.bus_stream import BATCH_BYTES, KEEP, batches, gap
 
@@ -452,6 +452,7 @@ async def test_demoted_master(redis_server: RedisServer, client: Any, logs: list
         await until(lambda: bus.stats.up and events(items))
     assert (events(items), gaps(items)) == ([b"1"], [None])
     assert named(logs, "bus.disconnected") == []
+    assert named(logs, "bus.demoted")[0]["error"] == "the server became a replica"
 
 
 @pytest.mark.parametrize("address", ["redis://:{}@{}:{}", "unix://:{}@{}?db=0"])
@@ -504,6 +505,7 @@ async def test_read_only_replica(redis_server: RedisServer, client: Any, logs: l
     async with reading(bus_at(redis_server.url).stream()) as items:
         await until(lambda: logs)
     assert (logs[0]["event"], items) == ("bus.demoted", [])
+    assert logs[0]["error"] == "the server is a replica"
 
 
 async def test_user_with_few_permissions(
@@ -829,6 +831,7 @@ def test_good_addresses(url: str) -> None:
         ("redis://:secret@a:1,b:2", "names several hosts"),
         ("redis://:secret@a,b", "names several hosts"),
         ("redis://:secret/more@localhost:6379", "percent-encoded"),
+        ("redis://:12?secret@localhost:6379", "no host"),
         ("redis://:secret#more@localhost:6379", "percent-encoded"),
         ("redis://localhost:6379#secret", "%23"),
         ("redis://localhost:99999", "port must be a number"),
@@ -866,3 +869,11 @@ def test_addresses_in_the_log(url: str, shown: str) -> None:
     echo = address.explain(ValueError("unknown command `AUTH`, with args beginning with: s3cret"))
     assert "s3cret" not in echo["error"]
     assert address.explain(OSError()) == {"error": "OSError"}
+
+
+async def test_fault(redis_server: RedisServer) -> None:
+    """A Redis that answers has no fault; of one that is away the words say where it was sought."""
+    assert await fault(redis_server.url, timeout=5) is None
+    with redis_server.stopped():
+        words = await fault(redis_server.url, timeout=5)
+    assert words == f"{redis_server.url}: Connection refused"

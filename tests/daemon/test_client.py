@@ -116,6 +116,31 @@ async def test_reading_while_it_is_written() -> None:
         assert client.events == 1000
 
 
+async def test_nothing_overtakes() -> None:
+    """While the transport holds back an answer, an event doesn't overtake it."""
+    async with serving(send_buffer=4096) as house:
+        raw = await house.raw(receive_buffer=4096)
+        await raw.handshake("alice")
+        client = await house.client("alice")
+        filler = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filler += client._socket.send(b"x" * 1000)
+        await raw.send(PING)
+        await until(lambda: client.owed)
+        # The kernel has room again before the loop turns.
+        raw.socket.settimeout(5)
+        while filler:
+            filler -= len(raw.socket.recv(filler))
+        client.write(text_frame(b"event"))
+        pong = Frame(Opcode.PONG, b"Xyzzy").serialize(mask=False)
+        raw.socket.setblocking(False)
+        data = b""
+        while len(data) < 14:
+            data += await raw.receive()
+        assert data == pong + text_frame(b"event")
+
+
 async def test_write_that_goes_out_after_all() -> None:
     """Where the transport could write everything at once, the next write is direct again."""
     async with serving() as house:
@@ -236,6 +261,10 @@ async def test_nothing_after_half_a_frame() -> None:
         await house.bring(batch(*numbered(50, 50, 1000)))
         assert await ids(raw, 50) == [f"{n}-0" for n in range(50)]
         assert await raw.close_code() == 1012
+        await until(lambda: client.owed == 0)
+        client.write(text_frame(b"Xyzzy"))
+        await raw.send(CLOSE)
+        assert await raw.frame() is None
 
 
 async def test_closing_twice() -> None:
@@ -422,6 +451,16 @@ async def let_some_in(hello: Hello, address: str | None) -> Login:
         case "slow":
             await asyncio.sleep(0.05)
     return await let_in(hello, address)
+
+
+async def test_forgotten_at_once() -> None:
+    """Who is gone isn't waited for any more: nothing keeps its client in memory."""
+    async with serving(farewell=60) as house:
+        raw = await house.raw()
+        await raw.handshake("alice")
+        await house.client("alice")
+        raw.reset()
+        await until(lambda: not house.server.clients and not alive(house.server))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 import urllib.request
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -32,6 +33,12 @@ HEAD = REQUEST.replace(b"GET / ", f"GET /?token={SESSION} ".encode()) + (
 )
 HANDSHAKE = HEAD + b"\r\n"
 HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+# Prints a token for somebody whom the database doesn't know.
+NOBODY = """
+import sesame.tokens_v2
+print(sesame.tokens_v2.create_token(User(pk=2**31 - 1, password=""), "notifyd"), end="")
+"""
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -107,10 +114,11 @@ class Witness:
                 pass
         return dict(event)
 
-    async def sees(self, house: House) -> None:
-        """Make sure that an event published now is the next one that comes."""
+    async def sees(self, house: House, *others: Witness) -> None:
+        """Make sure that an event published now is the next one that it and the others get."""
         id_ = house.publish({"after": "the attack"})
-        assert await self.event() == {"id": id_, "after": "the attack"}
+        for each in (self, *others):
+            assert await each.event() == {"id": id_, "after": "the attack"}
 
 
 class Attacker(Raw):
@@ -141,7 +149,7 @@ class Attack:
     def __init__(self, house: House) -> None:
         self.house = house
         self._ends = contextlib.AsyncExitStack()
-        self._expected: list[str] | None = None
+        self._expected: Counter[str] | None = None
 
     async def __aenter__(self) -> Self:
         self.witness = await self.house.enter("nadia", WITNESS)
@@ -159,7 +167,7 @@ class Attack:
         await self.witness.sees(self.house)
         await until(lambda: self.house.connections() == 1)
         if self._expected is not None:
-            assert self.names() == self._expected
+            assert Counter(self.names()) == self._expected, self.lines()
         self.spotless()
 
     def spotless(self) -> None:
@@ -181,9 +189,9 @@ class Attack:
 
     async def logged(self, *names: str) -> list[dict[str, Any]]:
         """Wait for these lines of the log, return them, and allow no others until the end."""
-        await until(lambda: len(self.names()) >= len(names))
-        assert self.names() == [*names], self.lines()
-        self._expected = [*names]
+        self._expected = Counter(names)
+        await until(lambda: len(self.lines()) >= len(names))
+        assert Counter(self.names()) == self._expected, self.lines()
         return self.lines()
 
     def counted(self, name: str, **labels: str) -> float:
@@ -231,6 +239,7 @@ class Attack:
         close = await attacker.end()
         assert (close.code if close else 1006) == code
         line = (await self.logged(*before, "connection.closed"))[-1]
+        assert line["event"] == "connection.closed"
         assert line["code"] == code
         assert self.counted("connections_closed_total", code=label or str(code)) == 1
         return line

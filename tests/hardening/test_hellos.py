@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from hardening.attacks import frame
+from hardening.attacks import NOBODY, frame
 from waiting import until
 from websockets.frames import Opcode
 
@@ -92,17 +92,13 @@ async def test_absurd_token_in_a_hello(attack: Attack, token: str) -> None:
     await attack.denied(await attack.upgraded(frame(hello)), "invalid")
 
 
-# Makes a token at another time than now, and one for somebody whom the database doesn't know.
+# Prints a token that was made before SESAME_MAX_AGE.
 LATE = """
 import sesame.tokens_v2, time, types
 from unittest import mock
 past = types.SimpleNamespace(time=lambda: time.time() - 31)
 with mock.patch.object(sesame.tokens_v2, "time", past):
     print(sesame.tokens_v2.create_token(User.objects.get(username="nadia"), "notifyd"), end="")
-"""
-NOBODY = """
-import sesame.tokens_v2
-print(sesame.tokens_v2.create_token(User(pk=2**31 - 1, password=""), "notifyd"), end="")
 """
 FIRST_VERSION = """
 import sesame.tokens_v1

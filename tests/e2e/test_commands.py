@@ -1,0 +1,520 @@
+"""Every command as an operator types it: what it prints, and the exit code it ends with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from daemons import ROOT, Daemon, ServiceManager, Site
+from servers import LOOPBACK, RedisServer, free_port
+from waiting import until, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from e2e.clients import Pages
+    from redis import Redis
+
+COMMANDS = ("run", "check", "config", "status", "tail", "publish", "token")
+STREAM = "{notifyd}:events"
+# Needs percent-encoding nowhere, and occurs nowhere else.
+PASSWORD = "sup3r-s3cret"
+
+
+@pytest.fixture(scope="module")
+def bus(redis: RedisServer) -> Redis[str]:
+    """Give a client of the bus."""
+    return redis.client(decode_responses=True)
+
+
+def is_plain(errors: str, sentences: int | None = None) -> bool:
+    """Tell whether the errors are (so many) lines for people."""
+    lines = errors.splitlines()
+    return all(line.startswith("notifyd: ") for line in lines) and (
+        sentences is None or len(lines) == sentences
+    )
+
+
+# notifyd
+
+
+def test_version(daemon: Daemon) -> None:
+    """`notifyd --version` tells the version."""
+    done = daemon.command("--version")
+    assert re.fullmatch(r"notifyd \d+\.\d+\.\d+\n", done.stdout)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(daemon: Daemon, command: str) -> None:
+    """Every command explains itself."""
+    done = daemon.command(command, "--help")
+    assert done.returncode == 0
+    assert f"usage: notifyd {command} " in done.stdout
+    assert "--config FILE" in done.stdout
+
+
+def test_help_lists_the_commands(daemon: Daemon) -> None:
+    """`notifyd --help` names every command."""
+    listed = daemon.command("--help").stdout
+    assert [name for name in COMMANDS if f"\n    {name} " not in listed] == []
+
+
+@pytest.mark.parametrize("arguments", [(), ("fly",), ("token",), ("run", "--fast")])
+def test_wrong_command_line(daemon: Daemon, arguments: tuple[str, ...]) -> None:
+    """A wrong command line ends with 2 and shows how it is written."""
+    done = daemon.command(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: notifyd ")
+
+
+# notifyd run: what keeps it from running
+
+
+@pytest.mark.parametrize(
+    ("environment", "advice"),
+    [
+        ({"NOTIFYD_SERVER_LISTEN": "nowhere"}, "server.listen"),
+        ({"NOTIFYD_SERVER_LISTEN": "0.0.0.0:0"}, 'origins = ["https://www.example.com"]'),
+        ({"NOTIFYD_LOG_LEVEL": "loud"}, "debug, info, warning, error, critical"),
+        ({"NOTIFYD_REDIS_URL": "redis+sentinel://a:1/s/0"}, "give the master's own address"),
+        ({"DJANGO_SETTINGS_MODULE": ""}, "set [django] settings, or DJANGO_SETTINGS_MODULE"),
+        ({"DJANGO_SETTINGS_MODULE": "no.such"}, "Set [django] path to the directory that has"),
+        ({"DJANGO_SETTINGS_MODULE": "careless"}, "Set SESAME_MAX_AGE, to 30"),
+        ({"DJANGO_SETTINGS_MODULE": "careless"}, 'Add "sesame.backends.ModelBackend" to AUTH'),
+        ({"NEWSROOM_REDIS": "memcached://127.0.0.1"}, "set [redis] url"),
+    ],
+)
+def test_bad_configuration(
+    home: Path, daemon: Daemon, environment: dict[str, str], advice: str
+) -> None:
+    """`notifyd run` without a usable configuration ends with 78 and says what to do."""
+    careless = "from newsroom.settings import *\nSESAME_MAX_AGE = None\n"
+    careless += "AUTHENTICATION_BACKENDS = AUTHENTICATION_BACKENDS[:1]\n"
+    (home / "careless.py").write_text(careless)
+    path = {"PYTHONPATH": f"{home}:{ROOT / 'site'}"}
+    done = daemon.command("run", environment=path | environment, timeout=20)
+    assert done.returncode == 78
+    assert is_plain(done.stderr)
+    assert advice in done.stderr
+
+
+def test_bad_file(home: Path, daemon: Daemon) -> None:
+    """All faults of a configuration are told at once, each in a line with its place."""
+    file = home / "bad.toml"
+    file.write_text('[server]\nping_interval = -1\nbuffer = "big"\n[log]\nformat = "xml"\n')
+    done = daemon.command("run", "--config", str(file), environment={"NOTIFYD_LOG_FORMAT": ""})
+    named = re.findall(r"^notifyd: ([a-z_.]+) = ", done.stderr, re.MULTILINE)
+    assert done.returncode == 78
+    assert {"server.ping_interval", "server.buffer"} <= {*named}
+    assert str(file) in done.stderr
+
+
+def test_missing_file(home: Path, daemon: Daemon) -> None:
+    """A configuration file that is named has to exist."""
+    done = daemon.command("run", "--config", str(home / "missing.toml"))
+    assert done.returncode == 78
+    assert "missing.toml does not exist; create it or correct --config." in done.stderr
+
+
+@pytest.mark.parametrize("which", ["public", "admin", "control"])
+def test_taken_address(home: Path, daemon: Daemon, which: str) -> None:
+    """A daemon whose place is taken ends with 1 and one sentence that says by what it is named."""
+    free = {
+        "NOTIFYD_SERVER_LISTEN": f"{LOOPBACK}:0",
+        "NOTIFYD_ADMIN_LISTEN": f"{LOOPBACK}:0",
+        "NOTIFYD_CONTROL_SOCKET": str(home / "another"),
+    }
+    [admin] = daemon.events("listener.opened", serves="admin")
+    name, taken = {
+        "public": ("NOTIFYD_SERVER_LISTEN", daemon.addresses[0]),
+        "admin": ("NOTIFYD_ADMIN_LISTEN", admin["address"]),
+        "control": ("NOTIFYD_CONTROL_SOCKET", str(home / "notifyd.control")),
+    }[which]
+    done = daemon.command("run", environment={**free, name: taken}, timeout=20)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert done.returncode == 1
+    assert len(lines) == 1
+    assert taken in lines[0]
+    assert name.removeprefix("NOTIFYD_").replace("_", "] ").lower() in lines[0]
+
+
+# notifyd run: its end, and the service manager
+
+
+@pytest.fixture
+def mortal(folder: Path, home: Path, site: Site) -> Iterator[Daemon]:
+    """Give a daemon for one test, which may end it, in the care of a service manager."""
+    watched = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "1000000"}
+    with Daemon(folder, site, **watched, server_drain="3", server_close_timeout="1") as running:
+        yield running
+
+
+@pytest.fixture
+def systemd(folder: Path) -> Iterator[ServiceManager]:
+    """Give the service manager; to be asked for before the daemon."""
+    with ServiceManager(folder / "notify") as manager:
+        yield manager
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_stop(
+    systemd: ServiceManager, mortal: Daemon, site: Site, pages: Pages, number: signal.Signals
+) -> None:
+    """A daemon that is told to stop asks its clients to come back, closes them and ends with 0."""
+    page = await pages.hello(mortal, site.token("nadia"))
+    bare = await pages.bare(mortal, site.token("omar", scope=""))
+    code = await asyncio.to_thread(mortal.stop, number)
+    assert [await each.closed() for each in (page, bare)] == [(1012, "service restart")] * 2
+    assert 0 <= page.controls("closing")[0]["retry_in"] <= 3
+    assert bare.texts == []
+    assert code == 0
+    assert [line["connections"] for line in mortal.events("service.stopping")] == [2]
+    assert mortal.events()[-1]["event"] == "service.stopped"
+    assert "STOPPING=1" in systemd.heard()
+
+
+async def test_stop_beside_a_silent_client(
+    systemd: ServiceManager, mortal: Daemon, site: Site, pages: Pages
+) -> None:
+    """While it waits for its last clients it is not ready, takes no others, and then ends."""
+    assert "READY=1" in systemd.heard()
+    page = await pages.hello(mortal, site.token("nadia"))
+    page.connection.transport.pause_reading()
+    mortal.process.terminate()
+    await until(lambda: mortal.get("/readyz")[0] == 503)
+    assert "draining" in json.loads(mortal.get("/readyz")[1])["failing"]
+    with pytest.raises(ConnectionRefusedError):
+        await pages.connect(mortal.addresses[0])
+    assert await asyncio.to_thread(mortal.process.wait, 10) == 0
+    page.connection.transport.abort()
+
+
+def test_service_manager(systemd: ServiceManager, mortal: Daemon) -> None:
+    """systemd hears when the daemon is ready, what it does, that it lives, and that it stops."""
+    wait_until(lambda: systemd.heard().count("WATCHDOG=1") >= 2)
+    assert mortal.stop() == 0
+    heard = systemd.heard()
+    assert heard.index("READY=1") < heard.index("WATCHDOG=1") < heard.index("STOPPING=1")
+    states = [each.removeprefix("STATUS=") for each in heard if each.startswith("STATUS=")]
+    assert re.match(r"0 clients of 0 users, Redis (connected|away), 0 deliveries", states[0])
+    assert states[-1] == "Stopped; 0 connections cut"
+
+
+def test_sockets_are_removed(folder: Path, site: Site) -> None:
+    """A daemon that ends takes its Unix sockets with it."""
+    with Daemon(folder, site, server_listen=f"unix:{folder}/public") as running:
+        assert {each.name for each in folder.iterdir() if each.is_socket()} == {
+            "public",
+            "notifyd.control",
+        }
+        running.stop()
+    assert [each.name for each in folder.iterdir() if each.is_socket()] == []
+
+
+# notifyd check, notifyd config
+
+
+def test_check(daemon: Daemon) -> None:
+    """`notifyd check` looks at everything and ends with 0 where all is well."""
+    done = daemon.command("check")
+    assert done.stdout.splitlines() == [
+        "ok: configuration and site settings",
+        "ok: Redis answers",
+        "ok: database answers",
+    ]
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_check_a_file(home: Path, redis: RedisServer, site: Site, daemon: Daemon) -> None:
+    """A file is enough, and a slip in it is told with the nearest option."""
+    file = home / "notifyd.toml"
+    sections = {
+        "server": {"listen": ["localhost:0"], "ping_intervall": 20},
+        "redis": {"url": redis.url},
+        "django": {"settings": "newsroom.settings", "path": str(ROOT / "site")},
+    }
+    lines = [
+        f"[{section}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in options.items())
+        for section, options in sections.items()
+    ]
+    file.write_text("".join(lines))
+    nothing = {"PYTHONPATH": "", "DJANGO_SETTINGS_MODULE": "", "NEWSROOM_REDIS": ""}
+    done = daemon.command("check", "--config", str(file), environment=nothing)
+    assert done.returncode == 0, done.stderr
+    assert "warning: server.ping_intervall" in done.stdout
+    assert "the nearest one is server.ping_interval" in done.stdout
+
+
+def test_check_without_servers(daemon: Daemon) -> None:
+    """Redis and the database are looked at both, and each fault names what is out of reach."""
+    port = free_port()
+    away = {
+        "NEWSROOM_REDIS": f"redis://:{PASSWORD}@{LOOPBACK}:{port}/1",
+        "NEWSROOM_DATABASE": f"postgresql://me:{PASSWORD}@{LOOPBACK}:{port}/newsroom",
+    }
+    done = daemon.command("check", environment=away)
+    first, redis, database = done.stdout.splitlines()
+    assert first == "ok: configuration and site settings"
+    assert redis.startswith("fault: Redis: ")
+    assert f"{LOOPBACK}:{port}" in redis
+    assert database.startswith("fault: database: OperationalError: ")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert PASSWORD not in done.stdout
+
+
+def test_config(daemon: Daemon) -> None:
+    """`notifyd config` prints TOML with every option, where it came from, and no password."""
+    url = f"redis://user:{PASSWORD}@{LOOPBACK}/1"
+    done = daemon.command("config", environment={"NOTIFYD_REDIS_URL": url})
+    assert tomllib.loads(done.stdout)["redis"]["url"] == f"redis://user:***@{LOOPBACK}/1"
+    assert '"0.5"' not in done.stdout
+    assert "timeout = 0.5  # environment NOTIFYD_REDIS_TIMEOUT" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_config_of_the_site(daemon: Daemon) -> None:
+    """Where the configuration leaves Redis open, the address of the site's cache is shown."""
+    url = f"redis://:{PASSWORD}@{LOOPBACK}:7777/1"
+    done = daemon.command("config", environment={"NEWSROOM_REDIS": url})
+    assert tomllib.loads(done.stdout)["redis"]["url"] == f"redis://:***@{LOOPBACK}:7777/1"
+
+
+# notifyd status
+
+
+async def test_status(daemon: Daemon, site: Site, pages: Pages) -> None:
+    """`notifyd status` shows who is connected and how the bus does, a line for each value."""
+    await pages.hello(daemon, site.token("nadia"))
+    done = daemon.command("status")
+    rows = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in done.stdout.splitlines())
+    assert done.returncode == 0
+    assert (rows["connections live"], rows["users"], rows["bus up"]) == ("1", "1", "True")
+    assert rows["listeners"] == ", ".join(daemon.addresses)
+
+
+async def test_status_as_json(daemon: Daemon, site: Site, pages: Pages) -> None:
+    """`notifyd status --json` is one JSON object for programs."""
+    await pages.hello(daemon, site.token("nadia"))
+    status = json.loads(daemon.command("status", "--json").stdout)
+    assert status["pid"] == daemon.process.pid
+    assert status["connections"]["live"] == 1
+    assert status["bus"]["up"] is True
+    assert status["failing"] == {}
+
+
+def test_status_without_a_daemon(home: Path, daemon: Daemon) -> None:
+    """Where no daemon runs, one sentence says where it was looked for."""
+    nowhere = str(home / "nowhere")
+    done = daemon.command("status", environment={"NOTIFYD_CONTROL_SOCKET": nowhere})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert is_plain(done.stderr, sentences=1)
+    assert nowhere in done.stderr
+
+
+# notifyd tail
+
+
+@pytest.fixture
+def tail(daemon: Daemon, bus: Redis[str]) -> Iterator[subprocess.Popen[str]]:
+    """Give `notifyd tail` once it reads both the stream and the channel."""
+    before = _readers(bus)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "notifyd", "tail"],
+        env=daemon.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: _readers(bus) == (before[0] + 1, before[1] + 1))
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def _readers(bus: Redis[str]) -> tuple[int, int]:
+    commands = [each["cmd"] for each in bus.client_list()]
+    return commands.count("xread"), bus.pubsub_numsub("events")[0][1]
+
+
+def test_tail(bus: Redis[str], tail: subprocess.Popen[str]) -> None:
+    """`notifyd tail` prints what passes on the bus, one JSON object a line, until Ctrl-C."""
+    assert tail.stdout is not None
+    id_ = bus.xadd(STREAM, {"event": '{"n": 1}', "to": '{"users": [7]}', "more": "é"})
+    assert json.loads(tail.stdout.readline()) == {
+        "id": id_,
+        "event": {"n": 1},
+        "to": {"users": [7]},
+        "more": "é",
+    }
+    bus.publish("events", "not JSON")
+    assert json.loads(tail.stdout.readline()) == {"channel": "events", "event": "not JSON"}
+    tail.send_signal(signal.SIGINT)
+    assert tail.communicate() == ("", "")
+    assert tail.returncode == 130
+
+
+def test_tail_into_a_pipe_that_closes(bus: Redis[str], tail: subprocess.Popen[str]) -> None:
+    """`notifyd tail | head` ends without a complaint."""
+    assert tail.stdout is not None
+    assert tail.stderr is not None
+    tail.stdout.close()
+    bus.xadd(STREAM, {"event": "{}"})
+    assert tail.wait(10) == 0
+    assert tail.stderr.read() == ""
+
+
+# notifyd publish
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (["--everyone"], {"everyone": True}),
+        (["--user", "1", "--user", "2"], {"users": ["1", "2"]}),
+        (
+            ["--group", "3", "--permission", "articles.view_article", "--content-type", "4"],
+            {"groups": ["3"], "permissions": ["articles.view_article"], "content_types": ["4"]},
+        ),
+    ],
+)
+def test_publish(daemon: Daemon, bus: Redis[str], options: list[str], rule: dict[str, Any]) -> None:
+    """`notifyd publish` adds the event with its audience to the stream and prints the id."""
+    done = daemon.command("publish", *options, '{"text": "é", "n": 1}')
+    [[id_, fields]] = bus.xrevrange(STREAM, count=1)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{id_}\n", "")
+    assert fields["event"] == '{"text":"é","n":1}'
+    assert json.loads(fields["to"]) == rule
+
+
+def test_publish_from_standard_input(daemon: Daemon, bus: Redis[str]) -> None:
+    """A dash reads the event from standard input; its content type is audience enough."""
+    done = daemon.command("publish", "-", input='{"content_type_id": 1}\n')
+    assert bus.xrevrange(STREAM, count=1) == [
+        (done.stdout.strip(), {"event": '{"content_type_id":1}'})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (['{"n": ', "--everyone"], "not JSON"),
+        (["[1]", "--everyone"], "not a JSON object"),
+        (['{"n": NaN}', "--everyone"], "JSON"),
+        (['{"id": 1}', "--everyone"], "the keys id and notifyd are reserved"),
+        (['{"notifyd": 1}', "--everyone"], "the keys id and notifyd are reserved"),
+        (['{"n": 1}'], "neither an audience rule nor a content_type_id"),
+        (['{"content_type_id": "x"}'], "content_type_id must be an integer"),
+        (['{"n": 1}', "--permission", "view"], '"app.codename"'),
+        ([json.dumps({"n": "x" * 70_000}), "--everyone"], "at most 65536 are allowed"),
+    ],
+)
+def test_publish_refuses(daemon: Daemon, bus: Redis[str], arguments: list[str], words: str) -> None:
+    """What no daemon would relay is refused in one sentence, and not written."""
+    before = bus.xinfo_stream(STREAM)["last-generated-id"]
+    done = daemon.command("publish", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert is_plain(done.stderr, sentences=1)
+    assert words in done.stderr
+    assert bus.xinfo_stream(STREAM)["last-generated-id"] == before
+
+
+def test_publish_without_redis(daemon: Daemon) -> None:
+    """Where Redis is away, one sentence says which."""
+    address = f"redis://{LOOPBACK}:{free_port()}/0"
+    away = {"NOTIFYD_REDIS_URL": address.replace("//", f"//:{PASSWORD}@")}
+    done = daemon.command("publish", "--everyone", "{}", environment=away)
+    assert done.returncode == 1
+    assert is_plain(done.stderr, sentences=1)
+    assert address in done.stderr
+
+
+# notifyd token
+
+
+async def test_token(daemon: Daemon, pages: Pages) -> None:
+    """`notifyd token` prints a token that a hello and a bare first message log in with."""
+    hello, bare = (daemon.command("token", "nadia").stdout.strip() for _ in range(2))
+    await pages.hello(daemon, hello)
+    await pages.bare(daemon, bare)
+
+
+async def test_unscoped_token(daemon: Daemon, site: Site, pages: Pages) -> None:
+    """`notifyd token --unscoped` prints one like the guide's: good as a bare message, no more."""
+    unscoped = daemon.command("token", "--unscoped", "nadia").stdout.strip()
+    assert (
+        site.value(f"__import__('sesame.utils').utils.get_user({unscoped!r}).username") == "nadia"
+    )
+    await pages.bare(daemon, unscoped)
+    refused = await pages.connect(daemon.addresses[0])
+    await refused.connection.send(json.dumps({"token": unscoped}))
+    assert await refused.closed() == (4401, "authentication failed")
+
+
+def test_token_of_nobody(daemon: Daemon) -> None:
+    """A token for a user that doesn't exist is refused in one sentence."""
+    done = daemon.command("token", "bob")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "notifyd: There is no user 'bob'.\n"
+
+
+def test_token_without_a_database(home: Path, daemon: Daemon) -> None:
+    """Without its database the command ends in one sentence, too."""
+    empty = {"NEWSROOM_DATABASE": str(home / "empty.sqlite3")}
+    done = daemon.command("token", "nadia", environment=empty)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert is_plain(done.stderr, sentences=1)
+
+
+# Secrets
+
+
+async def test_secrets(folder: Path, template: Path, pages: Pages) -> None:
+    """No token and no password is in any output, nor in the log at its most talkative."""
+    with (
+        RedisServer(folder, arguments=["--requirepass", PASSWORD]) as server,
+        Site(folder, f"redis://:{PASSWORD}@{LOOPBACK}:{server.port}/0", str(template)) as site,
+        Daemon(folder, site, log_level="debug", redis_timeout="0.5") as daemon,
+    ):
+        daemon.wait_for_bus()
+        good, bare, spoilt = site.token("nadia"), site.token("omar", scope=""), site.token("omar")
+        spoilt = spoilt[:-4] + "AAAA"
+        await pages.hello(daemon, good)
+        await pages.bare(daemon, bare)
+        for first in (spoilt, json.dumps({"token": spoilt}), json.dumps({"ticket": spoilt})):
+            refused = await pages.connect(daemon.addresses[0], origin=None)
+            await refused.connection.send(first)
+            assert (await refused.closed())[0] == 4401
+        outputs = [daemon.command(name) for name in ("check", "config", "status")]
+        outputs.append(daemon.command("publish", "--everyone", "{}"))
+        server.stop(signal.SIGKILL)
+        await until(lambda: daemon.events("bus.disconnected"))
+        outputs += [daemon.command("check"), daemon.command("publish", "--everyone", "{}")]
+        pages_of_admin = [daemon.get(path)[1] for path in ("/metrics", "/readyz")]
+        daemon.stop()
+        everything = "".join([daemon.log, *pages_of_admin, *(o.stdout + o.stderr for o in outputs)])
+    assert {"auth.failed", "connection.opened"} <= {line["event"] for line in daemon.events()}
+    assert [secret for secret in (PASSWORD, good, bare, spoilt) if secret in everything] == []
+
+
+async def test_wrong_password(folder: Path, template: Path) -> None:
+    """A password that Redis refuses is complained of without being shown."""
+    with (
+        RedisServer(folder, arguments=["--requirepass", "another"]) as server,
+        Site(folder, f"redis://:{PASSWORD}@{LOOPBACK}:{server.port}/0", str(template)) as site,
+        Daemon(folder, site, log_level="debug") as daemon,
+    ):
+        [line] = daemon.events("bus.disconnected", source="stream")
+        outputs = [daemon.command("check"), daemon.command("publish", "--everyone", "{}")]
+    assert "check the user and the password" in line["hint"]
+    assert all("password" in done.stdout + done.stderr for done in outputs)
+    assert PASSWORD not in daemon.log + "".join(o.stdout + o.stderr for o in outputs)

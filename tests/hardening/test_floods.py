@@ -1,0 +1,91 @@
+"""Attacks by sheer amount: of events, of clients that don't read, of tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from hardening.attacks import EVENTS, EVERYONE, HANDSHAKE, NOBODY, WITNESS, Attack, frame
+from waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hardening.attacks import House
+
+PADDING = "x" * 60_000
+MEMORY = "process_resident_memory_bytes"
+
+
+def publish(house: House, number: int, padding: str = "") -> list[str]:
+    """Publish that many events in one pipeline, and return their ids."""
+    with house.redis.pipeline() as pipe:
+        for n in range(number):
+            event = json.dumps({"n": n, "padding": padding})
+            pipe.xadd(EVENTS, {"event": event, "to": EVERYONE})
+        return [id_.decode() for id_ in pipe.execute()]
+
+
+async def test_flood_of_events(attack: Attack) -> None:
+    """Twenty thousand events at once arrive, each once and in order, many in one write."""
+    publishing = asyncio.create_task(asyncio.to_thread(publish, attack.house, 20_000))
+    received = [await attack.witness.event() for _ in range(20_000)]
+    ids = await publishing
+    assert [event["id"] for event in received] == ids
+    assert attack.counted("fanout_seconds_count") < 400
+    await attack.logged()
+
+
+async def test_clients_that_never_read(attack: Attack) -> None:
+    """Whoever takes no events is closed as too slow, and neither neighbours nor memory suffer."""
+    for _ in range(8):
+        await attack.entered("admin", receive_buffer=4096)
+    before = attack.house.samples()[MEMORY, frozenset()]
+    for _ in range(22):
+        ids = await asyncio.to_thread(publish, attack.house, 15, PADDING)
+        assert [(await attack.witness.event())["id"] for _ in ids] == ids
+    assert attack.house.samples()[MEMORY, frozenset()] - before < 60_000_000
+    await attack.logged(*["client.slow", "connection.closed"] * 8)
+    assert attack.counted("slow_clients_total") == 8
+    assert attack.counted("connections_closed_total", code="4420") == 8
+
+
+async def try_token(house: House, data: bytes) -> int:
+    """Send a handshake and a token together, and return the close code."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, (house.host, house.port))
+        await loop.sock_sendall(sock, data)
+        answer = b""
+        # Behind the head comes the Close: two bytes of header, two of the code.
+        while len(answer.partition(b"\r\n\r\n")[2]) < 4:
+            answer += await loop.sock_recv(sock, 4096)
+        return int.from_bytes(answer.partition(b"\r\n\r\n")[2][2:4], "big")
+
+
+async def test_ten_thousand_bad_tokens(build: Callable[..., House]) -> None:
+    """Who guesses tokens is soon turned away unheard, and nobody else is kept from logging in."""
+    house = build()
+    data = HANDSHAKE + frame(house.secret(house.site.run(NOBODY)))
+    codes: Counter[int] = Counter()
+
+    async def guess() -> None:
+        while codes.total() < 10_000:
+            codes[await try_token(house, data)] += 1
+
+    async with Attack(house) as attack:
+        guessing = asyncio.gather(*(guess() for _ in range(40)))
+        while not guessing.done():
+            guest = await house.enter("omar", WITNESS)
+            await attack.witness.sees(house, guest)
+            await guest.client.close()
+        await guessing
+        refused = attack.counted("authentications_total", result="rate_limited")
+        assert codes == {4401: codes.total() - refused, 4429: refused}
+        assert codes[4401] == attack.counted("authentications_total", result="invalid")
+        assert 100 <= codes[4401] < 1_000
+        await attack.finish()
