@@ -19,9 +19,18 @@ help: ## List the targets (this is what make does by itself)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
 		while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
+# What the demo needs: less than the tests do.
+.PHONY: demo
+demo: needs-demo $(VENV)/.project ## Open a newsroom to try notifyd in; CHECK=1 tries it by itself
+	$(BIN)/notifyd demo $(if $(filter-out 0,$(CHECK)),--check) $(ARGS)
+
 .PHONY: test
 test: setup ## Run the tests, without the long ones; ARGS="-k hub" is handed to pytest
 	$(BIN)/python -m pytest -m "not long" $(ARGS)
+
+.PHONY: test-bare
+test-bare: ## Prove as root, in a fresh Debian 12: make demo CHECK=1, make test; ARGS=demo: that only
+	.ci/bare $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.project ## Check style and types
@@ -51,7 +60,7 @@ lock: ## Write requirements.txt from pyproject.toml; UPGRADE=1 takes the newest 
 
 .PHONY: clean
 clean: ## Remove everything that make and the tools have made
-	rm -rf $(VENV) .cache .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .cache var .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: setup
@@ -60,6 +69,10 @@ setup: needs $(VENV)/.project ## Get everything the tests need, without running 
 .PHONY: needs
 needs: # The programs that pip can't bring.
 	@PYTHON=$(PYTHON) .ci/needs
+
+.PHONY: needs-demo
+needs-demo:
+	@PYTHON=$(PYTHON) .ci/needs demo
 
 # The environment holds what requirements.txt says and nothing else: a package that left the list
 # must not stay behind and hide that somebody still imports it.

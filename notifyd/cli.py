@@ -26,24 +26,31 @@ if TYPE_CHECKING:
 
 EX_CONFIG: Final = 78
 
+_MOST_PORT: Final = 65_535
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; the reference page is made from it, too."""
     parser = argparse.ArgumentParser(
         prog="notifyd",
         description="Live notifications for a Django site: a daemon that holds the WebSockets.",
-        epilog="Every command reads /etc/notifyd/notifyd.toml, or the file of --config, and the"
-        " environment NOTIFYD_SECTION_OPTION. Exit codes: 0 success, 1 failure, 2 wrong command"
-        " line, 78 bad configuration.",
+        epilog="Every command but demo reads /etc/notifyd/notifyd.toml, or the file of --config,"
+        " and the environment NOTIFYD_SECTION_OPTION. Exit codes: 0 success, 1 failure, 2 wrong"
+        " command line, 78 bad configuration.",
     )
     parser.add_argument("--version", action="version", version=f"notifyd {notifyd.__version__}")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--config", metavar="FILE", help="the configuration file to read")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, function: object, words: str, more: str = "") -> argparse.ArgumentParser:
+    def command(
+        name: str, function: object, words: str, more: str = "", *, configured: bool = True
+    ) -> argparse.ArgumentParser:
         added = subparsers.add_parser(
-            name, parents=[shared], help=words, description=f"{words[0].upper()}{words[1:]}. {more}"
+            name,
+            parents=[shared] if configured else [],
+            help=words,
+            description=f"{words[0].upper()}{words[1:]}. {more}",
         )
         added.set_defaults(function=function)
         return added
@@ -77,7 +84,42 @@ def build_parser() -> argparse.ArgumentParser:
     token.add_argument(
         "--unscoped", action="store_true", help="a token like the guide's, without a scope"
     )
+    _add_demo(command("demo", commands.demo, "open a newsroom to try notifyd in", configured=False))
     return parser
+
+
+def _add_demo(demo: argparse.ArgumentParser) -> None:
+    demo.description = (
+        "Open a newsroom to try notifyd in: a Django site, a Redis and a daemon of its own, on this"
+        " machine only. It needs no configuration. Ctrl-C closes it, and keeps its data."
+    )
+    for option, default, words in (
+        ("--site-port", 8000, "the port of the site"),
+        ("--port", 8888, "the port of the daemon, for WebSockets"),
+        ("--admin-port", 9488, "the port of the daemon's metrics and health checks"),
+    ):
+        demo.add_argument(
+            option, type=_port, default=default, metavar="PORT", help=f"{words}; {default} if unset"
+        )
+    demo.add_argument(
+        "--state",
+        metavar="DIR",
+        help="where the data is kept; var/demo of a checkout, else notifyd-demo in"
+        " $XDG_STATE_HOME or ~/.local/state, if unset",
+    )
+    demo.add_argument(
+        "--check",
+        action="store_true",
+        help="play two people and their browsers, and exit 0 only if an edit reaches the one who"
+        " may see it and not the other",
+    )
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= _MOST_PORT:
+        raise argparse.ArgumentTypeError(f"a port is between 1 and {_MOST_PORT}")
+    return port
 
 
 def _add_publish(publish: argparse.ArgumentParser) -> None:

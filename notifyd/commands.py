@@ -7,12 +7,13 @@ import json
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
 
-from notifyd.core.events import Rejected, Rejection, Rule, encode_event, encode_rule
+from notifyd.core.events import Rejected, Rejection, Rule, encode_event, encode_rule, parse_entry
 from notifyd.daemon import auth_database, auth_project, bus, config, control, logs, service
 
 if TYPE_CHECKING:
@@ -111,7 +112,10 @@ def _words(value: Any) -> str:
 def tail(arguments: Namespace) -> int:
     """Print events as they pass on the bus."""
     loaded, _ = config.load(arguments.config, os.environ)
-    asyncio.run(_tail(service.resolve(loaded)))
+    resolved = service.resolve(loaded)
+    # What is wrong with the bus goes to standard error, beside the events.
+    logs.configure("warning")
+    asyncio.run(_tail(resolved))
     return 0
 
 
@@ -142,6 +146,10 @@ def publish(arguments: Namespace) -> int:
         content_types=frozenset(arguments.content_type),
         everyone=arguments.everyone,
     )
+    to = None if rule == Rule() else encode_rule(rule)
+    if to is None:
+        # Then the event has to say who sees it, or every daemon would reject it.
+        parse_entry({b"event": payload}, None)
     loaded, _ = config.load(arguments.config, os.environ)
     redis = service.resolve(loaded).redis
     id_ = asyncio.run(
@@ -149,7 +157,7 @@ def publish(arguments: Namespace) -> int:
             redis.url,
             prefix=redis.prefix,
             payload=payload,
-            rule=None if rule == Rule() else encode_rule(rule),
+            rule=to,
             maxlen=redis.maxlen,
         )
     )
@@ -171,5 +179,32 @@ def token(arguments: Namespace) -> int:
     """Print a token for a user."""
     loaded, _ = config.load(arguments.config, os.environ)
     service.resolve(loaded)
-    print(auth_project.create_token(arguments.user, scoped=not arguments.unscoped))
-    return 0
+    fault = auth_database.database_fault()
+    if fault is None:
+        try:
+            print(auth_project.create_token(arguments.user, scoped=not arguments.unscoped))
+        except LookupError as error:
+            fault = str(error)
+        else:
+            return 0
+    print(f"notifyd: {fault}", file=sys.stderr)
+    return 1
+
+
+def demo(arguments: Namespace) -> int:
+    """Open the demo until Ctrl-C, or check it."""
+    # Not at the top: a daemon, which needs the commands above, does without all of this.
+    from notifyd.demo import Demo, DemoError, default_state  # noqa: PLC0415 - see above
+
+    opened = Demo(
+        state=Path(arguments.state).absolute() if arguments.state else default_state(os.environ),
+        site_port=arguments.site_port,
+        port=arguments.port,
+        admin_port=arguments.admin_port,
+        check=arguments.check,
+    )
+    try:
+        return opened.run()
+    except DemoError as error:
+        print(f"notifyd: {error}", file=sys.stderr)
+        return 1

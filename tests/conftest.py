@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from postgres import PostgresServer
 from servers import RedisServer
 
@@ -24,6 +25,10 @@ SKIPS = Path(__file__).parent / "skips.txt"
 # Seconds that a test may take, and its setup and its teardown; and those of one marked `long`.
 LIMIT = 60
 LONG_LIMIT = 900
+
+# How long an example takes says something about the machine and its other work, not about us.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -282,3 +283,11 @@ class Daemon:
             self.stop()
         self.process.kill()
         self.process.wait()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        # In a thread, so that the test's clients can answer when they are told to leave.
+        await asyncio.to_thread(self.__exit__)

@@ -181,14 +181,15 @@ class Serving:
         return client
 
     async def raw(self, *, receive_buffer: int = 0, sock: socket.socket | None = None) -> Raw:
-        """Return another client, connected over TCP and no more."""
+        """Return another client, connected and no more."""
         host, _, port = self.listener.address.rpartition(":")
-        sock = sock or socket.socket()
+        unix = host == "unix"
+        sock = sock or socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
         self._ends.callback(sock.close)
         sock.setblocking(False)
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+        await asyncio.get_running_loop().sock_connect(sock, port if unix else (host, int(port)))
         return Raw(sock)
 
     async def bring(self, *items: Batch | Positioned) -> None:

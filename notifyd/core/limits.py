@@ -38,6 +38,14 @@ class Bucket:
         self._level -= 1
         return True
 
+    def charge(self, now: float) -> None:
+        """Take one token, or owe it if there is none; at most a burst is owed, and flows in first.
+
+        For what has been done when it is counted: of many at a time, each saw the last token.
+        """
+        self._level = max(self._level_at(now) - 1, -self._burst)
+        self._since = max(self._since, now)
+
     def empty(self, now: float) -> bool:
         """Tell whether a take would fail, without taking."""
         return self._level_at(now) < 1
@@ -75,18 +83,25 @@ class Buckets:
 
     def take(self, key: Hashable, now: float) -> bool:
         """Take one token of this key; False if there is none."""
+        return self._bucket(key, now).take(now)
+
+    def charge(self, key: Hashable, now: float) -> None:
+        """Take one token of this key, or owe it if there is none."""
+        self._bucket(key, now).charge(now)
+
+    def empty(self, key: Hashable, now: float) -> bool:
+        """Tell whether a take would fail, without taking and without adding the key."""
+        bucket = self._buckets.get(key)
+        return bucket is not None and bucket.empty(now)
+
+    def _bucket(self, key: Hashable, now: float) -> Bucket:
         bucket = self._buckets.get(key)
         if bucket is None:
             self._make_room(now)
             bucket = self._buckets[key] = Bucket(self._rate, self._burst)
             self._serial += 1
             heapq.heappush(self._order, (now, self._serial, key))
-        return bucket.take(now)
-
-    def empty(self, key: Hashable, now: float) -> bool:
-        """Tell whether a take would fail, without taking and without adding the key."""
-        bucket = self._buckets.get(key)
-        return bucket is not None and bucket.empty(now)
+        return bucket
 
     def _make_room(self, now: float) -> None:
         """Forget the buckets that are full, and one more if there is still no room."""

@@ -154,7 +154,7 @@ class Session:
 
         Return whether one is sent: where not, all that is left is to close the transport.
         """
-        sends = self.upgraded and self._protocol.state is State.OPEN
+        sends = self._protocol.state is State.OPEN
         if sends:
             self._protocol.send_close(code, reason or code.reason)
         self.phase = Phase.CLOSING

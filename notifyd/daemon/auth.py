@@ -103,7 +103,8 @@ class Authenticator:
         except Refused as refused:
             self.results[refused.result] += 1
             if address is not None and refused.result in _FAILURES:
-                self._failures.take(address, time.monotonic())
+                # Charged, not asked for: whoever tries many at a time gets no more of them.
+                self._failures.charge(address, time.monotonic())
             raise
         self.results[Result.OK] += 1
         return login

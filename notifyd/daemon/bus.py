@@ -161,7 +161,7 @@ async def publish(
         outcome = "; it is unknown whether the event was added"
         added = await link.call("XADD", keys(prefix)[0], "MAXLEN", "~", maxlen, "*", *fields)
     except FAULTS as error:
-        words = ": ".join(address.explain(error).values())
+        words = f"{address}: " + ": ".join(address.explain(error).values())
         known = isinstance(error, ResponseError)
         # Not chained: only explain() has taken the password out of what the error says.
         raise BusError(words if known else words + outcome) from None

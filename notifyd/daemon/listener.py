@@ -7,12 +7,14 @@ import contextlib
 import errno
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    Found = tuple[int, int, int, str, tuple[Any, ...]]
 
 log = structlog.stdlib.get_logger()
 
@@ -27,6 +29,9 @@ _PAUSE: Final = 1.0
 
 _ABSENT: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 """What a host without IPv6 says of an IPv6 address: that it has none, or no such protocol."""
+
+_CHOICES: Final = 20
+"""Ports that are tried for port 0: the kernel's choice for one address may be taken at another."""
 
 _LOCALHOST: Final = ("::1", "127.0.0.1")
 """What localhost is (RFC 6761 section 6.3), also where /etc/hosts names only one of them."""
@@ -106,9 +111,22 @@ def bind(host: str | None, port: int, path: str | None) -> list[socket.socket]:
         ]
     except socket.gaierror as error:
         raise ListenError(f"can't listen on {host}:{port}: {error.strerror}") from error
+    choices = 1 if port else _CHOICES
+    while True:
+        choices -= 1
+        try:
+            return _bind_all(dict.fromkeys(found), port)
+        except OSError as error:
+            if not choices or error.errno != errno.EADDRINUSE:
+                words = f"can't listen on {host}:{port}: {_advice(error)}"
+                raise ListenError(words) from error
+
+
+def _bind_all(found: Iterable[Found], port: int) -> list[socket.socket]:
+    """Return a listening socket for each address that this host has."""
     sockets: list[socket.socket] = []
     failures: list[OSError] = []
-    for family, _, _, _, address in dict.fromkeys(found):
+    for family, _, _, _, address in found:
         chosen = sockets[0].getsockname()[1] if sockets else port
         try:
             sockets.append(_bind_tcp(family, (address[0], chosen, *address[2:])))
@@ -120,8 +138,7 @@ def bind(host: str | None, port: int, path: str | None) -> list[socket.socket]:
     if taken or not sockets:
         for sock in sockets:
             sock.close()
-        fault = (taken or failures)[0]
-        raise ListenError(f"can't listen on {host}:{port}: {_advice(fault)}") from fault
+        raise (taken or failures)[0]
     return sockets
 
 

@@ -74,13 +74,17 @@ def resolve(config: Config) -> Config:
         faults.append(fault)
     if faults:
         raise ConfigError(faults)
-    if config.redis.url:
-        return config
-    source = f"CACHES[{config.django.cache!r}]"
+    sources = dict(config.sources)
+    module = os.environ["DJANGO_SETTINGS_MODULE"]
+    if not config.django.settings:
+        sources["django.settings"] = "environment DJANGO_SETTINGS_MODULE"
+    if not config.redis.url:
+        sources["redis.url"] = f"CACHES[{config.django.cache!r}]"
     return dataclasses.replace(
         config,
+        django=dataclasses.replace(config.django, settings=module),
         redis=dataclasses.replace(config.redis, url=url),
-        sources={**config.sources, "redis.url": source},
+        sources=sources,
     )
 
 
@@ -206,7 +210,13 @@ class Service:
         admin = parse_address(self._config.admin.listen)
         await self._control.start()
         stack.push_async_callback(self._control.close)
-        await self._endpoints.start(host=admin.host, port=admin.port, path=admin.path or None)
+        try:
+            await self._endpoints.start(host=admin.host, port=admin.port, path=admin.path or None)
+        except OSError as error:
+            words = (
+                f"can't listen on {self._config.admin.listen} ([admin] listen): {error.strerror}"
+            )
+            raise listener.ListenError(words) from error
         stack.push_async_callback(self._endpoints.close)
         for text in self._config.server.listen:
             address = parse_address(text)

@@ -236,7 +236,11 @@ def test_rules_for_users_ask_no_group() -> None:
     """The cost of an event for a user does not grow with the audiences of the others."""
     hub = hub_of([(f"m{n}", str(n), audience(str(n))) for n in range(100)])
     hub.deliveries([(group("1"), b"")])
-    for rule in (user("5"), Rule(all=(user("5"), user("5", "6"))), Rule(all=(user("5"), group()))):
+    for rule in (
+        user("5"),
+        Rule(all=(user("5"), user("5", "6"))),
+        Rule(all=(user("5"), group("5"))),
+    ):
         assert set(received(hub, [(rule, b"<x>")])) <= {"m5"}
     assert [*hub._matches] == [group("1")]
 

@@ -41,6 +41,22 @@ def test_a_slow_bucket_holds_one_token() -> None:
     assert [bucket.take(t) for t in (0, 1, 2)] == [True, False, True]
 
 
+def test_what_is_owed_flows_in_first() -> None:
+    """A bucket that was charged beyond its last token has to earn those back."""
+    bucket = Bucket(1, 2)
+    for _ in range(4):
+        bucket.charge(0)
+    assert [bucket.empty(t) for t in (0, 2, 2.5, 3, 4)] == [True, True, True, False, False]
+
+
+def test_nobody_owes_more_than_a_burst() -> None:
+    """However often a bucket is charged, it is full again after twice the time of a burst."""
+    bucket = Bucket(1, 2)
+    for _ in range(1_000):
+        bucket.charge(0)
+    assert bucket.full_at() == 4
+
+
 @pytest.mark.parametrize("rate", [0, -1, float("nan")])
 def test_a_rate_is_positive(rate: float) -> None:
     """A bucket into which nothing flows is a mistake."""
@@ -98,6 +114,14 @@ def test_each_key_has_a_bucket(steps: list[tuple[str, int]]) -> None:
         assert buckets.empty(key, now) is alone[key].empty(now)
         assert buckets.take(key, now) is alone[key].take(now)
         assert len(buckets) <= 4
+
+
+def test_each_key_is_charged_alone() -> None:
+    """Charging a key empties its bucket and no other."""
+    buckets = Buckets(1, 1, most=10)
+    buckets.charge("a", 0)
+    buckets.charge("a", 0)
+    assert (buckets.empty("a", 1.5), buckets.empty("a", 2), buckets.empty("b", 0)) == (1, 0, 0)
 
 
 def test_asking_adds_no_key() -> None:

@@ -406,6 +406,14 @@ def test_hello_in_fragments(cut: int) -> None:
     assert ends.down() == [Frame(Opcode.PONG, b"?")]
 
 
+def test_a_token_is_not_kept() -> None:
+    """A session that was greeted holds neither the message nor the packet with the token."""
+    session = Session(POLICY)
+    receive(session, request() + masked(b"tok", fin=False) + masked(b"en", Opcode.CONT))
+    assert session.phase is Phase.AUTHENTICATING
+    assert (session._message, session._early) == (None, b"")
+
+
 def test_open() -> None:
     """An authenticated client is live."""
     session = greeted().session
@@ -1005,10 +1013,7 @@ class Speaker:
     )
 )
 def test_any_valid_frames(frames: list[tuple[Opcode, bytes, bool]]) -> None:
-    """Whatever a well-behaved client says, the phases follow one another, and pings are answered.
-
-    None of it is too much: there is a second between two frames.
-    """
+    """Whatever a well-behaved client says, the phases stay in order, and pings are answered."""
     speaker = Speaker()
     for opcode, data, fin in frames:
         if speaker.ends.session.phase is Phase.CLOSING:

@@ -98,9 +98,16 @@ async def test_addresses(folder: Path, accepted: Accepted, stack: contextlib.Exi
 def test_both_families(monkeypatch: pytest.MonkeyPatch, stack: contextlib.ExitStack) -> None:
     """A host with addresses in both families is listened to in both, at one port."""
     resolve(monkeypatch, *BOTH, BOTH[0])
-    socks = [stack.enter_context(sock) for sock in bind("localhost", 0, None)]
+    socks = [stack.enter_context(sock) for sock in bind("www.example", 0, None)]
     assert [sock.getsockname()[0] for sock in socks] == ["::1", "127.0.0.1"]
     assert socks[0].getsockname()[1] == socks[1].getsockname()[1]
+
+
+def test_localhost(stack: contextlib.ExitStack) -> None:
+    """By localhost both families are meant, also where the resolver knows only one."""
+    socks = [stack.enter_context(sock) for sock in bind("localhost", 0, None)]
+    assert {sock.getsockname()[0] for sock in socks} == {"::1", "127.0.0.1"}
+    assert len({sock.getsockname()[1] for sock in socks}) == 1
 
 
 def test_everywhere(stack: contextlib.ExitStack) -> None:
@@ -118,7 +125,7 @@ def test_without_ipv6(
 ) -> None:
     """A host that resolves to a family which the machine doesn't have is served in the other."""
     resolve(monkeypatch, absent, BOTH[1])
-    socks = [stack.enter_context(sock) for sock in bind("localhost", 0, None)]
+    socks = [stack.enter_context(sock) for sock in bind("www.example", 0, None)]
     assert [sock.getsockname()[0] for sock in socks] == ["127.0.0.1"]
 
 
@@ -152,7 +159,24 @@ def test_port_in_use_in_one_family(
     stack.enter_context(sock)
     resolve(monkeypatch, *BOTH)
     with pytest.raises(ListenError, match="another program"):
-        bind("localhost", sock.getsockname()[1], None)
+        bind("www.example", sock.getsockname()[1], None)
+
+
+def test_no_port_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another port is chosen where one is taken at the next address, but not for ever."""
+    resolve(monkeypatch, BOTH[1], (socket.AF_INET, "0.0.0.0"))
+    with pytest.raises(ListenError, match=r"can't listen on www\.example:0: another program"):
+        bind("www.example", 0, None)
+
+
+def test_port_for_all(stack: contextlib.ExitStack) -> None:
+    """A free port is found, however many are taken in one of the families."""
+    for _ in range(500):
+        taken = stack.enter_context(socket.socket())
+        taken.bind(("127.0.0.1", 0))
+    for _ in range(100):
+        for sock in bind("localhost", 0, None):
+            sock.close()
 
 
 async def test_unix_socket(folder: Path, accepted: Accepted, stack: contextlib.ExitStack) -> None:

@@ -15,6 +15,7 @@ from websockets.typing import Origin
 
 from notifyd.core.happenings import Phase
 from notifyd.core.login import Refused, Result
+from notifyd.core.records import EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -273,7 +274,7 @@ async def test_slow_client_delays_nobody() -> None:
 
 async def test_worst_go_first() -> None:
     """Where all together owe too much, those that owe the most are closed."""
-    async with serving(send_buffer=4096, total_buffer=1_000_000) as house:
+    async with serving(send_buffer=4096, buffer=10_000_000, total_buffer=1_000_000) as house:
         worst, bad = await house.raw(receive_buffer=4096), await house.raw(receive_buffer=4096)
         await worst.handshake("worst")
         await house.client("worst")
@@ -385,18 +386,10 @@ async def test_reset_before_anything() -> None:
         await until(lambda: len(house.server.clients) == 1)
 
 
-async def test_storm() -> None:
-    """However clients come and go, nothing of them stays, and no exception goes unhandled."""
+async def storm(house: Serving) -> None:
+    """Let many clients come and go in many ways while events are relayed."""
 
-    async def authenticate(hello: Hello, address: str | None) -> Login:
-        await asyncio.sleep(0)
-        if hello.token == "1":
-            raise Refused(Result.EXPIRED)
-        if hello.token == "2":
-            raise ValueError
-        return await let_in(hello, address)
-
-    async def come_and_go(house: Serving, number: int) -> None:
+    async def come_and_go(number: int) -> None:
         first = [None, "1", "2", "bare", '{"token": "hello"}', "{}", "\0" * 5000][number % 7]
         raw = await house.raw(receive_buffer=4096)
         await raw.send(GET if first is None else REQUEST + b"\r\n" + text(first))
@@ -406,14 +399,34 @@ async def test_storm() -> None:
             await raw.frame()
         raw.reset() if number % 2 else raw.socket.close()
 
-    async with serving(authenticate, send_buffer=4096, farewell=0.1) as house:
-        going = [asyncio.create_task(come_and_go(house, number)) for number in range(210)]
-        n = 0
-        while not all(task.done() for task in going):
-            n += 1
-            await house.bring(batch(entry(n), big(n)))
-            await asyncio.sleep(0)
-        await asyncio.gather(*going)
-        await until(lambda: not house.server.clients)
-        assert (len(house.hub), house.hub.audiences) == (0, 0)
-        assert sum(house.server.stats.closed.values()) == house.server.stats.opened
+    going = [asyncio.create_task(come_and_go(number)) for number in range(210)]
+    n = 0
+    while not all(task.done() for task in going):
+        n += 1
+        await house.bring(batch(entry(n), big(n)))
+        await asyncio.sleep(0)
+    await asyncio.gather(*going)
+    await until(lambda: not house.server.clients)
+    assert (len(house.hub), house.hub.audiences) == (0, 0)
+    assert sum(house.server.stats.closed.values()) == house.server.stats.opened
+
+
+async def test_storm() -> None:
+    """However clients come and go, nothing of them stays, and all that is logged is documented."""
+
+    async def authenticate(hello: Hello, address: str | None) -> Login:
+        await asyncio.sleep(0)
+        if hello.token == "1":
+            raise Refused(Result.EXPIRED)
+        if hello.token == "2":
+            raise ValueError
+        return await let_in(hello, address)
+
+    with capture_logs() as logs:
+        async with serving(authenticate, send_buffer=4096, farewell=0.1) as house:
+            await storm(house)
+    assert {line["event"] for line in logs} >= {"auth.failed", "auth.error", "connection.refused"}
+    for line in logs:
+        documented = EVENTS[line["event"]]
+        assert line["log_level"] == documented.level
+        assert {*line} == {"event", "log_level", *documented.fields}

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING
 
 import pytest
-from serving import REQUEST, TICK, batch, entry, serving
+from serving import REQUEST, TICK, batch, entry, serving, text
 from structlog.testing import capture_logs
 from waiting import until
 from websockets.frames import Frame, Opcode
@@ -37,12 +36,14 @@ async def test_no_handshake(data: bytes) -> None:
             await raw.send(data)
             assert await raw.receive() == b""
             await until(lambda: not house.server.clients)
-        assert (logs, house.server.stats.opened) == ([], 0)
+        assert [line["event"] for line in logs] == ["connection.refused"]
+        assert logs[0]["detail"] == "no handshake in time"
+        assert (house.server.stats.opened, house.server.stats.refused) == (0, {"timeout": 1})
 
 
 async def test_no_hello() -> None:
     """Who says nothing in time is closed with 4408, and dropped if that isn't answered."""
-    async with serving(handshake=0.05, hello=0.1, farewell=0.1) as house:
+    async with serving(hello=0.1, farewell=0.1) as house:
         raw = await house.raw()
         await raw.handshake()
         with capture_logs() as logs:
@@ -51,15 +52,28 @@ async def test_no_hello() -> None:
         assert (logs[0]["code"], logs[0]["reason"]) == (4408, "no hello in time")
 
 
+async def test_one_deadline_at_a_time() -> None:
+    """Who is being closed has the time for that, whatever it was waited for before."""
+    async with serving(hello=0.1, farewell=60) as house:
+        raw = await house.raw()
+        await raw.send(REQUEST + b"\r\n" + text("{}"))
+        await raw.head()
+        assert await raw.close_code() == 4400
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 0.2
+        await until(lambda: loop.time() > end)
+        assert house.server.phases()["closing"] == 1
+
+
 async def test_no_deadline_for_the_authentication() -> None:
     """Once the first message is said, the client's time stops: the rest is ours."""
     async with serving(hello=0.05) as house:
-        client = await house.enter("alice")
+        raw = await house.raw()
+        await raw.send(REQUEST + b"\r\n" + text("alice"))
         loop = asyncio.get_running_loop()
         end = loop.time() + 0.1
         await until(lambda: loop.time() > end)
-        await house.bring(batch(entry(1)))
-        assert json.loads(await client.recv())["id"] == "1-0"
+        assert len(house.hub) == 1
 
 
 async def test_refused_peer_that_stays() -> None:
@@ -73,7 +87,7 @@ async def test_refused_peer_that_stays() -> None:
 
 async def test_pings_of_a_bare_client() -> None:
     """A client that sent a bare token gets the protocol's ping only, every interval."""
-    async with serving(interval=0.05, answer=0.04) as house:
+    async with serving(interval=0.05) as house:
         raw = await house.raw()
         await raw.handshake("alice")
         began = asyncio.get_running_loop().time()
@@ -83,7 +97,7 @@ async def test_pings_of_a_bare_client() -> None:
 
 async def test_pings_of_a_hello_client() -> None:
     """A client that said hello gets the ping that pages see, with its position, and the other."""
-    async with serving(interval=0.05, answer=0.04, messages_per_second=100) as house:
+    async with serving(interval=0.05, messages_per_second=1000) as house:
         raw = await house.raw()
         await raw.handshake('{"token": "alice"}')
         await house.client("alice")
@@ -96,7 +110,7 @@ async def test_pings_of_a_hello_client() -> None:
 
 async def test_both_pings_in_one_write() -> None:
     """Both pings come in one write."""
-    async with serving(interval=0.05, answer=0.04) as house:
+    async with serving(interval=0.05) as house:
         raw = await house.raw()
         await raw.handshake('{"token": "alice"}')
         assert (await raw.frame()) is not None
@@ -116,14 +130,17 @@ async def test_no_answer() -> None:
 
 
 async def test_answers() -> None:
-    """Who answers the pings stays, without any word of its own."""
-    async with serving(interval=0.02, answer=0.015, messages_per_second=1) as house:
-        client = await house.enter("alice")
-        loop = asyncio.get_running_loop()
-        end = loop.time() + 0.5
-        await until(lambda: loop.time() > end)
-        await house.bring(batch(entry(1)))
-        assert json.loads(await client.recv())["id"] == "1-0"
+    """Who answers the pings stays, and the answers are no messages that could be too many."""
+    async with serving(interval=60, answer=30, messages_per_second=1) as house:
+        await house.enter("alice")
+        session = (await house.client("alice")).session
+        now = asyncio.get_running_loop().time()
+        for later in range(0, 600, 60):
+            house.server.tick(now + later + 61)
+            assert session.awaiting_pong
+            await until(lambda: not session.awaiting_pong)
+            house.server.tick(now + later + 92)
+        assert len(house.hub) == 1
 
 
 async def test_stall() -> None:

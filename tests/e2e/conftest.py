@@ -51,7 +51,7 @@ def site(home: Path, redis: RedisServer, template: Path) -> Iterator[Site]:
 def daemon(home: Path, site: Site) -> Iterator[Daemon]:
     """Give a daemon at a TCP port and at a Unix socket; a dead Redis is soon noticed."""
     listen = f"127.0.0.1:0,unix:{home}/public"
-    with Daemon(home, site, server_listen=listen, redis_timeout="0.5") as running:
+    with Daemon(home, site, server_listen=listen, redis_timeout="1") as running:
         running.wait_for_bus()
         yield running
 

@@ -97,7 +97,9 @@ class Channel:
     """What Redis really carries: a subscriber like redis-cli's."""
 
     def __init__(self) -> None:
-        self._subscriber = redis.Redis(port=6379, db=1).pubsub()
+        # Kept, because its end would be the end of its connections.
+        self._client: Any = redis.Redis(db=1)
+        self._subscriber = self._client.pubsub()
         self._subscriber.subscribe("events")
         wait_until(lambda: self._subscriber.get_message(timeout=1))
 

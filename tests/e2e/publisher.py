@@ -12,49 +12,44 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
 
+import redis
 from redis.backoff import NoBackoff
-from redis.connection import Connection, parse_url
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 STREAM = "{notifyd}:events"
-EVERYONE = '{"everyone": true}'
 PATIENCE = 0.5
 PAUSE = 0.02
 
 
-def open_connection(url: str) -> Any:
-    """Return a connection that never repeats a command."""
-    limits: dict[str, Any] = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
-    return Connection(**parse_url(url), **limits, retry=Retry(NoBackoff(), 0))
-
-
-def write(connection: Any, number: int) -> str | None:
+def write(client: redis.Redis, number: int) -> str | None:
     """Return the id of the number's entry, a dash if it is unknown, None if there is none."""
     try:
-        connection.connect()
-    except RedisError:
+        client.ping()
+    except redis.RedisError:
         return None
     try:
         event = json.dumps({"number": number})
-        connection.send_command("XADD", STREAM, "*", "event", event, "to", EVERYONE)
-        return str(connection.read_response().decode())
-    except RedisError:
-        connection.disconnect()
+        return str(client.xadd(STREAM, {"event": event, "to": '{"everyone": true}'}))
+    except redis.RedisError:
         return "-"
 
 
 def main(url: str, count: int, rate: float) -> None:
     """Write all numbers, waiting with the next one while there is no Redis to write it to."""
-    connection = open_connection(url)
+    client = redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=PATIENCE,
+        socket_connect_timeout=PATIENCE,
+        retry=Retry(NoBackoff(), 0),
+    )
     due = time.monotonic()
     for number in range(count):
         # After an outage it goes on at the same rate, and does not catch up.
         due = max(due + 1 / rate, time.monotonic())
         time.sleep(max(0, due - time.monotonic()))
-        while (outcome := write(connection, number)) is None:
+        while (outcome := write(client, number)) is None:
             time.sleep(PAUSE)
         sys.stdout.write(f"{number} {outcome}\n")
         sys.stdout.flush()

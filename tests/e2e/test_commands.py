@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tomllib
@@ -22,16 +21,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from e2e.clients import Pages
-    from redis import Redis
 
 COMMANDS = ("run", "check", "config", "status", "tail", "publish", "token")
 STREAM = "{notifyd}:events"
+WATCHED = "{watched}:events"
 # Needs percent-encoding nowhere, and occurs nowhere else.
 PASSWORD = "sup3r-s3cret"
 
 
 @pytest.fixture(scope="module")
-def bus(redis: RedisServer) -> Redis[str]:
+def bus(redis: RedisServer) -> Any:
     """Give a client of the bus."""
     return redis.client(decode_responses=True)
 
@@ -69,8 +68,8 @@ def test_help_lists_the_commands(daemon: Daemon) -> None:
     assert [name for name in COMMANDS if f"\n    {name} " not in listed] == []
 
 
-@pytest.mark.parametrize("arguments", [(), ("fly",), ("token",), ("run", "--fast")])
-def test_wrong_command_line(daemon: Daemon, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["token"]])
+def test_wrong_command_line(daemon: Daemon, arguments: list[str]) -> None:
     """A wrong command line ends with 2 and shows how it is written."""
     done = daemon.command(*arguments)
     assert done.returncode == 2
@@ -86,11 +85,10 @@ def test_wrong_command_line(daemon: Daemon, arguments: tuple[str, ...]) -> None:
         ({"NOTIFYD_SERVER_LISTEN": "nowhere"}, "server.listen"),
         ({"NOTIFYD_SERVER_LISTEN": "0.0.0.0:0"}, 'origins = ["https://www.example.com"]'),
         ({"NOTIFYD_LOG_LEVEL": "loud"}, "debug, info, warning, error, critical"),
-        ({"NOTIFYD_REDIS_URL": "redis+sentinel://a:1/s/0"}, "give the master's own address"),
+        ({"NOTIFYD_REDIS_URL": "redis+sentinel://a:1/s/0"}, "Sentinel"),
         ({"DJANGO_SETTINGS_MODULE": ""}, "set [django] settings, or DJANGO_SETTINGS_MODULE"),
         ({"DJANGO_SETTINGS_MODULE": "no.such"}, "Set [django] path to the directory that has"),
         ({"DJANGO_SETTINGS_MODULE": "careless"}, "Set SESAME_MAX_AGE, to 30"),
-        ({"DJANGO_SETTINGS_MODULE": "careless"}, 'Add "sesame.backends.ModelBackend" to AUTH'),
         ({"NEWSROOM_REDIS": "memcached://127.0.0.1"}, "set [redis] url"),
     ],
 )
@@ -98,9 +96,7 @@ def test_bad_configuration(
     home: Path, daemon: Daemon, environment: dict[str, str], advice: str
 ) -> None:
     """`notifyd run` without a usable configuration ends with 78 and says what to do."""
-    careless = "from newsroom.settings import *\nSESAME_MAX_AGE = None\n"
-    careless += "AUTHENTICATION_BACKENDS = AUTHENTICATION_BACKENDS[:1]\n"
-    (home / "careless.py").write_text(careless)
+    (home / "careless.py").write_text("from newsroom.settings import *\nSESAME_MAX_AGE = None\n")
     path = {"PYTHONPATH": f"{home}:{ROOT / 'site'}"}
     done = daemon.command("run", environment=path | environment, timeout=20)
     assert done.returncode == 78
@@ -152,10 +148,10 @@ def test_taken_address(home: Path, daemon: Daemon, which: str) -> None:
 
 
 @pytest.fixture
-def mortal(folder: Path, home: Path, site: Site) -> Iterator[Daemon]:
+def mortal(folder: Path, site: Site) -> Iterator[Daemon]:
     """Give a daemon for one test, which may end it, in the care of a service manager."""
     watched = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "1000000"}
-    with Daemon(folder, site, **watched, server_drain="3", server_close_timeout="1") as running:
+    with Daemon(folder, site, **watched, server_drain="3", server_close_timeout="2") as running:
         yield running
 
 
@@ -200,11 +196,11 @@ async def test_stop_beside_a_silent_client(
 
 
 def test_service_manager(systemd: ServiceManager, mortal: Daemon) -> None:
-    """systemd hears when the daemon is ready, what it does, that it lives, and that it stops."""
+    """The service manager hears that it is ready, what it does, that it lives and that it stops."""
     wait_until(lambda: systemd.heard().count("WATCHDOG=1") >= 2)
     assert mortal.stop() == 0
     heard = systemd.heard()
-    assert heard.index("READY=1") < heard.index("WATCHDOG=1") < heard.index("STOPPING=1")
+    assert heard.index("READY=1") < heard.index("STOPPING=1")
     states = [each.removeprefix("STATUS=") for each in heard if each.startswith("STATUS=")]
     assert re.match(r"0 clients of 0 users, Redis (connected|away), 0 deliveries", states[0])
     assert states[-1] == "Stopped; 0 connections cut"
@@ -235,19 +231,20 @@ def test_check(daemon: Daemon) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_check_a_file(home: Path, redis: RedisServer, site: Site, daemon: Daemon) -> None:
+def test_check_a_file(home: Path, redis: RedisServer, daemon: Daemon) -> None:
     """A file is enough, and a slip in it is told with the nearest option."""
     file = home / "notifyd.toml"
-    sections = {
-        "server": {"listen": ["localhost:0"], "ping_intervall": 20},
-        "redis": {"url": redis.url},
-        "django": {"settings": "newsroom.settings", "path": str(ROOT / "site")},
-    }
-    lines = [
-        f"[{section}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in options.items())
-        for section, options in sections.items()
-    ]
-    file.write_text("".join(lines))
+    file.write_text(
+        f"""
+        [server]
+        ping_intervall = 20
+        [redis]
+        url = "{redis.url}"
+        [django]
+        settings = "newsroom.settings"
+        path = "{ROOT / "site"}"
+        """
+    )
     nothing = {"PYTHONPATH": "", "DJANGO_SETTINGS_MODULE": "", "NEWSROOM_REDIS": ""}
     done = daemon.command("check", "--config", str(file), environment=nothing)
     assert done.returncode == 0, done.stderr
@@ -277,8 +274,7 @@ def test_config(daemon: Daemon) -> None:
     url = f"redis://user:{PASSWORD}@{LOOPBACK}/1"
     done = daemon.command("config", environment={"NOTIFYD_REDIS_URL": url})
     assert tomllib.loads(done.stdout)["redis"]["url"] == f"redis://user:***@{LOOPBACK}/1"
-    assert '"0.5"' not in done.stdout
-    assert "timeout = 0.5  # environment NOTIFYD_REDIS_TIMEOUT" in done.stdout
+    assert "timeout = 1.0  # environment NOTIFYD_REDIS_TIMEOUT" in done.stdout
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -296,9 +292,11 @@ async def test_status(daemon: Daemon, site: Site, pages: Pages) -> None:
     """`notifyd status` shows who is connected and how the bus does, a line for each value."""
     await pages.hello(daemon, site.token("nadia"))
     done = daemon.command("status")
-    rows = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in done.stdout.splitlines())
+    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert done.returncode == 0
-    assert (rows["connections live"], rows["users"], rows["bus up"]) == ("1", "1", "True")
+    assert (rows["users"], rows["failing"]) == ("1", "-")
+    assert "live 1" in rows["connections"].split(", ")
+    assert rows["bus"].startswith("up yes, epoch ")
     assert rows["listeners"] == ", ".join(daemon.addresses)
 
 
@@ -324,51 +322,59 @@ def test_status_without_a_daemon(home: Path, daemon: Daemon) -> None:
 # notifyd tail
 
 
-@pytest.fixture
-def tail(daemon: Daemon, bus: Redis[str]) -> Iterator[subprocess.Popen[str]]:
-    """Give `notifyd tail` once it reads both the stream and the channel."""
-    before = _readers(bus)
-    process = subprocess.Popen(
+def start_tail(daemon: Daemon, **environment: str) -> subprocess.Popen[str]:
+    """Start `notifyd tail`."""
+    return subprocess.Popen(
         [sys.executable, "-m", "notifyd", "tail"],
-        env=daemon.environment,
+        env=daemon.environment | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_until(lambda: _readers(bus) == (before[0] + 1, before[1] + 1))
+
+
+@pytest.fixture
+def tail(daemon: Daemon, bus: Any) -> Iterator[subprocess.Popen[str]]:
+    """Give `notifyd tail` once it reads a stream and a channel that nobody else does."""
+    names = {"NOTIFYD_REDIS_PREFIX": "watched", "NOTIFYD_REDIS_CHANNEL": "watched"}
+    process = start_tail(daemon, **names)
+    wait_until(lambda: bus.exists(WATCHED) and bus.pubsub_numsub("watched")[0][1])
     yield process
     process.kill()
     process.communicate()
+    bus.delete(WATCHED)
 
 
-def _readers(bus: Redis[str]) -> tuple[int, int]:
-    commands = [each["cmd"] for each in bus.client_list()]
-    return commands.count("xread"), bus.pubsub_numsub("events")[0][1]
-
-
-def test_tail(bus: Redis[str], tail: subprocess.Popen[str]) -> None:
+def test_tail(bus: Any, tail: subprocess.Popen[str]) -> None:
     """`notifyd tail` prints what passes on the bus, one JSON object a line, until Ctrl-C."""
     assert tail.stdout is not None
-    id_ = bus.xadd(STREAM, {"event": '{"n": 1}', "to": '{"users": [7]}', "more": "é"})
-    assert json.loads(tail.stdout.readline()) == {
-        "id": id_,
-        "event": {"n": 1},
-        "to": {"users": [7]},
-        "more": "é",
-    }
-    bus.publish("events", "not JSON")
-    assert json.loads(tail.stdout.readline()) == {"channel": "events", "event": "not JSON"}
+    id_ = bus.xadd(WATCHED, {"event": '{"n": 1}', "to": '{"users": [7]}', "more": "é"})
+    entry = {"id": id_, "event": {"n": 1}, "to": {"users": [7]}, "more": "é"}
+    assert json.loads(tail.stdout.readline()) == entry
+    bus.publish("watched", "not JSON")
+    assert json.loads(tail.stdout.readline()) == {"channel": "watched", "event": "not JSON"}
     tail.send_signal(signal.SIGINT)
     assert tail.communicate() == ("", "")
     assert tail.returncode == 130
 
 
-def test_tail_into_a_pipe_that_closes(bus: Redis[str], tail: subprocess.Popen[str]) -> None:
+def test_tail_without_redis(daemon: Daemon) -> None:
+    """While Redis is away `notifyd tail` says so, beside the events, and goes on."""
+    url = f"redis://:{PASSWORD}@{LOOPBACK}:{free_port()}/0"
+    process = start_tail(daemon, NOTIFYD_REDIS_URL=url)
+    assert process.stderr is not None
+    line = json.loads(process.stderr.readline())
+    assert (line["event"], process.poll()) == ("bus.disconnected", None)
+    process.kill()
+    assert PASSWORD not in json.dumps(line) + "".join(process.communicate())
+
+
+def test_tail_into_a_pipe_that_closes(bus: Any, tail: subprocess.Popen[str]) -> None:
     """`notifyd tail | head` ends without a complaint."""
     assert tail.stdout is not None
     assert tail.stderr is not None
     tail.stdout.close()
-    bus.xadd(STREAM, {"event": "{}"})
+    bus.xadd(WATCHED, {"event": "{}"})
     assert tail.wait(10) == 0
     assert tail.stderr.read() == ""
 
@@ -387,7 +393,7 @@ def test_tail_into_a_pipe_that_closes(bus: Redis[str], tail: subprocess.Popen[st
         ),
     ],
 )
-def test_publish(daemon: Daemon, bus: Redis[str], options: list[str], rule: dict[str, Any]) -> None:
+def test_publish(daemon: Daemon, bus: Any, options: list[str], rule: dict[str, Any]) -> None:
     """`notifyd publish` adds the event with its audience to the stream and prints the id."""
     done = daemon.command("publish", *options, '{"text": "é", "n": 1}')
     [[id_, fields]] = bus.xrevrange(STREAM, count=1)
@@ -396,7 +402,7 @@ def test_publish(daemon: Daemon, bus: Redis[str], options: list[str], rule: dict
     assert json.loads(fields["to"]) == rule
 
 
-def test_publish_from_standard_input(daemon: Daemon, bus: Redis[str]) -> None:
+def test_publish_from_standard_input(daemon: Daemon, bus: Any) -> None:
     """A dash reads the event from standard input; its content type is audience enough."""
     done = daemon.command("publish", "-", input='{"content_type_id": 1}\n')
     assert bus.xrevrange(STREAM, count=1) == [
@@ -411,14 +417,12 @@ def test_publish_from_standard_input(daemon: Daemon, bus: Redis[str]) -> None:
         (["[1]", "--everyone"], "not a JSON object"),
         (['{"n": NaN}', "--everyone"], "JSON"),
         (['{"id": 1}', "--everyone"], "the keys id and notifyd are reserved"),
-        (['{"notifyd": 1}', "--everyone"], "the keys id and notifyd are reserved"),
         (['{"n": 1}'], "neither an audience rule nor a content_type_id"),
-        (['{"content_type_id": "x"}'], "content_type_id must be an integer"),
         (['{"n": 1}', "--permission", "view"], '"app.codename"'),
         ([json.dumps({"n": "x" * 70_000}), "--everyone"], "at most 65536 are allowed"),
     ],
 )
-def test_publish_refuses(daemon: Daemon, bus: Redis[str], arguments: list[str], words: str) -> None:
+def test_publish_refuses(daemon: Daemon, bus: Any, arguments: list[str], words: str) -> None:
     """What no daemon would relay is refused in one sentence, and not written."""
     before = bus.xinfo_stream(STREAM)["last-generated-id"]
     done = daemon.command("publish", *arguments)
@@ -451,9 +455,8 @@ async def test_token(daemon: Daemon, pages: Pages) -> None:
 async def test_unscoped_token(daemon: Daemon, site: Site, pages: Pages) -> None:
     """`notifyd token --unscoped` prints one like the guide's: good as a bare message, no more."""
     unscoped = daemon.command("token", "--unscoped", "nadia").stdout.strip()
-    assert (
-        site.value(f"__import__('sesame.utils').utils.get_user({unscoped!r}).username") == "nadia"
-    )
+    site.run("from sesame.utils import get_user")
+    assert site.value(f"get_user({unscoped!r}).username") == "nadia"
     await pages.bare(daemon, unscoped)
     refused = await pages.connect(daemon.addresses[0])
     await refused.connection.send(json.dumps({"token": unscoped}))
@@ -478,32 +481,37 @@ def test_token_without_a_database(home: Path, daemon: Daemon) -> None:
 # Secrets
 
 
+async def outputs(daemon: Daemon, *commands: tuple[str, ...]) -> str:
+    """Return everything that commands print."""
+    done = [await asyncio.to_thread(daemon.command, *words) for words in commands]
+    return "".join(each.stdout + each.stderr for each in done)
+
+
 async def test_secrets(folder: Path, template: Path, pages: Pages) -> None:
     """No token and no password is in any output, nor in the log at its most talkative."""
     with (
         RedisServer(folder, arguments=["--requirepass", PASSWORD]) as server,
         Site(folder, f"redis://:{PASSWORD}@{LOOPBACK}:{server.port}/0", str(template)) as site,
-        Daemon(folder, site, log_level="debug", redis_timeout="0.5") as daemon,
     ):
-        daemon.wait_for_bus()
-        good, bare, spoilt = site.token("nadia"), site.token("omar", scope=""), site.token("omar")
-        spoilt = spoilt[:-4] + "AAAA"
-        await pages.hello(daemon, good)
-        await pages.bare(daemon, bare)
-        for first in (spoilt, json.dumps({"token": spoilt}), json.dumps({"ticket": spoilt})):
-            refused = await pages.connect(daemon.addresses[0], origin=None)
-            await refused.connection.send(first)
-            assert (await refused.closed())[0] == 4401
-        outputs = [daemon.command(name) for name in ("check", "config", "status")]
-        outputs.append(daemon.command("publish", "--everyone", "{}"))
-        server.stop(signal.SIGKILL)
-        await until(lambda: daemon.events("bus.disconnected"))
-        outputs += [daemon.command("check"), daemon.command("publish", "--everyone", "{}")]
-        pages_of_admin = [daemon.get(path)[1] for path in ("/metrics", "/readyz")]
-        daemon.stop()
-        everything = "".join([daemon.log, *pages_of_admin, *(o.stdout + o.stderr for o in outputs)])
+        tokens = [site.token("nadia"), site.token("omar", scope=""), site.token("omar")[:-4]]
+        good, bare, spoilt = tokens
+        async with Daemon(folder, site, log_level="debug", redis_timeout="0.5") as daemon:
+            daemon.wait_for_bus()
+            await pages.hello(daemon, good)
+            await pages.bare(daemon, bare)
+            for first in (spoilt, json.dumps({"token": spoilt}), json.dumps({"ticket": spoilt})):
+                refused = await pages.connect(daemon.addresses[0])
+                await refused.connection.send(first)
+                assert (await refused.closed())[0] == 4401
+            writing = ("publish", "--everyone", "{}")
+            seen = await outputs(daemon, ("check",), ("config",), ("status",), writing)
+            server.stop(signal.SIGKILL)
+            await until(lambda: daemon.events("bus.disconnected"))
+            seen += await outputs(daemon, ("check",), writing)
+            seen += daemon.get("/metrics")[1] + daemon.get("/readyz")[1]
+    seen += daemon.log
     assert {"auth.failed", "connection.opened"} <= {line["event"] for line in daemon.events()}
-    assert [secret for secret in (PASSWORD, good, bare, spoilt) if secret in everything] == []
+    assert [secret for secret in (PASSWORD, *tokens) if secret in seen] == []
 
 
 async def test_wrong_password(folder: Path, template: Path) -> None:
@@ -514,7 +522,7 @@ async def test_wrong_password(folder: Path, template: Path) -> None:
         Daemon(folder, site, log_level="debug") as daemon,
     ):
         [line] = daemon.events("bus.disconnected", source="stream")
-        outputs = [daemon.command("check"), daemon.command("publish", "--everyone", "{}")]
+        seen = await outputs(daemon, ("check",), ("publish", "--everyone", "{}"))
     assert "check the user and the password" in line["hint"]
-    assert all("password" in done.stdout + done.stderr for done in outputs)
-    assert PASSWORD not in daemon.log + "".join(o.stdout + o.stderr for o in outputs)
+    assert seen.count("check the user and the password") == 2
+    assert PASSWORD not in daemon.log + seen

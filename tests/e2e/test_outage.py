@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from daemons import Daemon, ServiceManager, Site
@@ -22,19 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from e2e.clients import Page, Pages
-    from redis import Redis
 
 STREAM = "{notifyd}:events"
 LINKS = ("stream", "pubsub")
 
 
 @pytest.fixture(scope="module")
-def bus(redis: RedisServer) -> Redis[str]:
+def bus(redis: RedisServer) -> Any:
     """Give a client of the bus."""
     return redis.client(decode_responses=True)
 
 
-def write(bus: Redis[str], number: int) -> str:
+def write(bus: Any, number: int) -> str:
     """Add a numbered event for everyone to the stream, and return its id."""
     event = json.dumps({"number": number})
     return str(bus.xadd(STREAM, {"event": event, "to": '{"everyone": true}'}))
@@ -103,7 +102,7 @@ async def hold_through(
 @pytest.mark.parametrize(
     ("count", "rate", "patience"),
     [
-        pytest.param(600, 200, "0.5", id="short"),
+        pytest.param(600, 200, "1", id="short"),
         pytest.param(10_000, 500, "5", id="long", marks=pytest.mark.long),
     ],
 )
@@ -113,12 +112,12 @@ async def test_no_event_is_lost(
     patience: str,
     folder: Path,
     redis: RedisServer,
-    bus: Redis[str],
+    bus: Any,
     site: Site,
     pages: Pages,
 ) -> None:
     """A frozen and a killed Redis cost no client an event, a repetition or its connection."""
-    with Daemon(folder, site, redis_timeout=patience) as daemon:
+    async with Daemon(folder, site, redis_timeout=patience) as daemon:
         daemon.wait_for_bus()
         present = [await pages.hello(daemon, site.token(name)) for name in ("nadia", "omar")]
         present.append(await pages.bare(daemon, site.token("admin", scope="")))
@@ -143,7 +142,7 @@ async def test_no_event_is_lost(
 
 
 async def test_recovered_events_are_counted(
-    daemon: Daemon, redis: RedisServer, bus: Redis[str], site: Site, pages: Pages
+    daemon: Daemon, redis: RedisServer, bus: Any, site: Site, pages: Pages
 ) -> None:
     """What was written before the daemon was back is counted as recovered, and logged."""
     page = await pages.hello(daemon, site.token("nadia"))
@@ -180,24 +179,19 @@ async def test_started_without_redis(folder: Path, template: Path, pages: Pages)
     """A daemon that finds no Redis is ready for clients, and tells them once events flow."""
     redis = RedisServer(folder)
     shutil.copy(template, folder / "newsroom.sqlite3")
-    with (
-        Site(folder, redis.url) as site,
-        ServiceManager(folder / "notify") as systemd,
-        Daemon(folder, site, NOTIFY_SOCKET=systemd.path) as daemon,
-    ):
-        await until(lambda: "READY=1" in systemd.heard())
-        assert [line["redis"] for line in daemon.events("service.started")] == [False]
-        page = await pages.hello(daemon, site.token("nadia"))
-        assert page.controls("welcome")[0]["last_id"] is None
-        with redis:
-            resync = await page.control("resync")
-            assert resync["reason"]
-            daemon.wait_for_bus()
-            id_ = write(redis.client(decode_responses=True), 1)
-            assert await page.event(number=1) == {"id": id_, "number": 1}
+    with Site(folder, redis.url) as site, ServiceManager(folder / "notify") as systemd:
+        async with Daemon(folder, site, NOTIFY_SOCKET=systemd.path) as daemon:
+            await until(lambda: "READY=1" in systemd.heard())
+            assert [line["redis"] for line in daemon.events("service.started")] == [False]
+            page = await pages.hello(daemon, site.token("nadia"))
+            assert page.controls("welcome")[0]["last_id"] is None
+            with redis:
+                assert (await page.control("resync"))["reason"]
+                id_ = write(redis.client(decode_responses=True), 1)
+                assert await page.event(number=1) == {"id": id_, "number": 1}
 
 
-async def test_flushed(daemon: Daemon, bus: Redis[str], site: Site, pages: Pages) -> None:
+async def test_flushed(daemon: Daemon, bus: Any, site: Site, pages: Pages) -> None:
     """When Redis was emptied, clients are told to load their state, stay, and get what follows."""
     page = await pages.hello(daemon, site.token("nadia"))
     bare = await pages.bare(daemon, site.token("omar", scope=""))

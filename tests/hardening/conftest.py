@@ -15,7 +15,7 @@ from servers import RedisServer
 # Before it is imported: its assertions are to say what they have seen.
 pytest.register_assert_rewrite("hardening.attacks")
 
-from hardening.attacks import PASSWORD, Attack, House  # noqa: E402 - see above
+from hardening.attacks import KEY, PASSWORD, Attack, House  # noqa: E402 - see above
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -42,17 +42,21 @@ def inhabited(folder: Path, database: str, **options: str) -> Iterator[House]:
     url = server.url.replace("://", f"://:{PASSWORD}@")
     with (
         server,
-        Site(folder, url, database) as site,
-        Daemon(folder, site, **{**LIMITS, **options}) as daemon,
+        Site(folder, url, database, SECRET_KEY=KEY) as site,
     ):
-        daemon.wait_for_bus()
-        yield House(site, daemon, server)
+        with Daemon(folder, site, **{**LIMITS, **options}) as daemon:
+            daemon.wait_for_bus()
+            house = House(site, daemon, server)
+            yield house
+        # From its first line to its last.
+        house.spotless()
 
 
 @pytest.fixture(scope="session")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a SQLite file with the newsroom in it, to be copied."""
-    with Site(tmp_path_factory.mktemp("newsroom"), "redis://127.0.0.1:1/0") as site:
+    folder = tmp_path_factory.mktemp("newsroom")
+    with Site(folder, "redis://127.0.0.1:1/0", SECRET_KEY=KEY) as site:
         site.fill()
     return Path(site.database)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
 from hardening.attacks import EVENTS, EVERYONE, HANDSHAKE, NOBODY, WITNESS, Attack, frame
-from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ def publish(house: House, number: int, padding: str = "") -> list[str]:
         for n in range(number):
             event = json.dumps({"n": n, "padding": padding})
             pipe.xadd(EVENTS, {"event": event, "to": EVERYONE})
-        return [id_.decode() for id_ in pipe.execute()]
+        return [*map(str, pipe.execute())]
 
 
 async def test_flood_of_events(attack: Attack) -> None:
@@ -47,7 +48,10 @@ async def test_clients_that_never_read(attack: Attack) -> None:
     for _ in range(22):
         ids = await asyncio.to_thread(publish, attack.house, 15, PADDING)
         assert [(await attack.witness.event())["id"] for _ in ids] == ids
+    print("MEM", attack.house.samples()[MEMORY, frozenset()] - before)
     assert attack.house.samples()[MEMORY, frozenset()] - before < 60_000_000
+    in_time = attack.counted("broadcast_latency_seconds_bucket", le="2.5")
+    assert in_time == attack.counted("broadcast_latency_seconds_count")
     await attack.logged(*["client.slow", "connection.closed"] * 8)
     assert attack.counted("slow_clients_total") == 8
     assert attack.counted("connections_closed_total", code="4420") == 8
@@ -67,17 +71,19 @@ async def try_token(house: House, data: bytes) -> int:
         return int.from_bytes(answer.partition(b"\r\n\r\n")[2][2:4], "big")
 
 
-async def test_ten_thousand_bad_tokens(build: Callable[..., House]) -> None:
+@pytest.mark.parametrize("guesses", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
+async def test_bad_tokens(build: Callable[..., House], guesses: int) -> None:
     """Who guesses tokens is soon turned away unheard, and nobody else is kept from logging in."""
     house = build()
     data = HANDSHAKE + frame(house.secret(house.site.run(NOBODY)))
     codes: Counter[int] = Counter()
 
     async def guess() -> None:
-        while codes.total() < 10_000:
+        while codes.total() < guesses:
             codes[await try_token(house, data)] += 1
 
     async with Attack(house) as attack:
+        began = time.monotonic()
         guessing = asyncio.gather(*(guess() for _ in range(40)))
         while not guessing.done():
             guest = await house.enter("omar", WITNESS)
@@ -87,5 +93,6 @@ async def test_ten_thousand_bad_tokens(build: Callable[..., House]) -> None:
         refused = attack.counted("authentications_total", result="rate_limited")
         assert codes == {4401: codes.total() - refused, 4429: refused}
         assert codes[4401] == attack.counted("authentications_total", result="invalid")
-        assert 100 <= codes[4401] < 1_000
+        # The burst, ten more in each second, and those that were in the threads at its end.
+        assert 100 <= codes[4401] <= 100 + 10 * (time.monotonic() - began) + 20
         await attack.finish()

@@ -1,4 +1,4 @@
-"""Attacks over a WebSocket that is open: frames that RFC 6455 forbids, and too many of the others."""
+"""Attacks over an open WebSocket: frames that RFC 6455 forbids, and too many of the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hardening.attacks import frame, header
 from websockets.frames import Opcode
 
 if TYPE_CHECKING:
-    from hardening.attacks import Attack, Attacker
+    from hardening.attacks import Attack
 
 # The first byte of a frame: FIN and an opcode.
 TEXT, CLOSE, PING = 0x81, 0x88, 0x89
@@ -72,7 +72,7 @@ FLOODS = {
 async def test_flood(attack: Attack, flood: bytes) -> None:
     """More than ten messages a second, of whatever kind, are closed with 4429."""
     attacker = await attack.entered()
-    await send_all(attacker, flood)
+    await attacker.flood(flood)
     await attack.closed(attacker, 4429)
 
 
@@ -80,7 +80,7 @@ async def test_flood(attack: Attack, flood: bytes) -> None:
 async def test_flood_before_the_hello(attack: Attack, opcode: Opcode) -> None:
     """The hello itself is not counted, but whatever comes before its end."""
     attacker = await attack.upgraded()
-    await send_all(attacker, frame("", opcode, fin=opcode is not Opcode.TEXT) * 100)
+    await attacker.flood(frame("", opcode, fin=opcode is not Opcode.TEXT) * 100)
     await attack.closed(attacker, 1002 if opcode is Opcode.TEXT else 4429)
 
 
@@ -156,12 +156,3 @@ async def test_close_that_is_never_answered(attack: Attack) -> None:
     assert await attacker.close_code() == 1002
     [line] = await attack.logged("connection.closed")
     assert line["code"] == 1002
-
-
-async def send_all(attacker: Attacker, data: bytes) -> None:
-    """Send as much of it as the daemon takes before it hangs up."""
-    try:
-        await attacker.send(data)
-    except ConnectionError:
-        # It has closed the connection, as it should; why, is to be read still.
-        return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -105,10 +104,10 @@ async def test_reset_during_the_handshake(attack: Attack, data: bytes) -> None:
 async def test_slowloris(attack: Attack) -> None:
     """Two hundred clients that send their request a byte at a time keep nobody from coming in."""
     attackers = [await attack.connected() for _ in range(200)]
-    for byte in struct.iter_unpack("c", HANDSHAKE[:50]):
-        await asyncio.gather(*(attacker.send(byte[0]) for attacker in attackers))
-    guest = await attack.house.enter("omar", "127.0.0.3")
-    await guest.client.close()
+    entering = asyncio.create_task(attack.house.enter("omar", "127.0.0.3"))
+    for byte in HANDSHAKE[:50]:
+        await asyncio.gather(*(attacker.flood(bytes([byte])) for attacker in attackers))
+    await (await entering).client.close()
     answers = await asyncio.gather(*(attacker.answer() for attacker in attackers))
     assert set(answers) == {""}
     await attack.logged("connection.closed", *["connection.refused"] * 200)

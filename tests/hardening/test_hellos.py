@@ -158,6 +158,6 @@ async def test_bare_token(attack: Attack, scope: str) -> None:
     await attack.witness.sees(attack.house)
     event = await attacker.frame()
     assert event is not None
-    assert json.loads(event.data)["after"] == "the attack"
+    assert json.loads(bytes(event.data))["after"] == "the attack"
     await attacker.send(frame(b"\x03\xe8", Opcode.CLOSE))
     await attack.closed(attacker, 1000)

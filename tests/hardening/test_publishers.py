@@ -38,8 +38,7 @@ BAD_EVENTS = {
     "not_utf8: in a field nobody reads": (b'{"a": "\xff"}', "not_utf8"),
     "not_utf8: in a key": (b'{"\xc0\xaf": 1}', "not_utf8"),
     "not_utf8: a surrogate": (b'{"a": "\xed\xa0\x80"}', "not_utf8"),
-    "not_utf8: Latin-1": ('{"a": "caf\N{LATIN SMALL LETTER E WITH ACUTE}"}'.encode("latin-1"),)
-    + ("not_utf8",),
+    "not_utf8: Latin-1": (b'{"a": "caf\xe9"}', "not_utf8"),
     "not_object: a list": (b'[{"a": 1}]', "not_object"),
     "not_object: a text": (b'"{}"', "not_object"),
     "not_object: null": (b"null", "not_object"),
@@ -140,9 +139,11 @@ async def test_entry_of_unknown_fields(attack: Attack) -> None:
 
 async def test_entry_with_unknown_fields(attack: Attack) -> None:
     """Fields that we don't know are ignored beside those that we do, whatever is in them."""
-    fields = {b"event": b"{}", b"to": EVERYONE, b"\xff": b"\xff", b"id": b"1-1", b"EVENT": b"["}
-    id_ = attack.house.redis.xadd(EVENTS, fields)
-    assert await attack.witness.event() == {"id": bytes(id_).decode()}
+    known = ["event", "{}", "to", EVERYONE]
+    id_ = attack.house.redis.execute_command(  # type: ignore[no-untyped-call] # the library's
+        "XADD", EVENTS, "*", b"\xff", b"\xff", *known, "id", "1-1", "EVENT", "["
+    )
+    assert await attack.witness.event() == {"id": id_}
     await attack.logged()
 
 

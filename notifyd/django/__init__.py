@@ -1,0 +1,10 @@
+"""The app for the Django site: it publishes events, and lets pages connect to the daemon.
+
+Nothing here needs the site's models while it is imported, so any module of a site may have
+``from notifyd.django import notify`` at its top.
+"""
+
+from notifyd.django.bus import PublishError, PublishUnknown
+from notifyd.django.publisher import anotify, notify
+
+__all__ = ["PublishError", "PublishUnknown", "anotify", "notify"]

@@ -1,0 +1,19 @@
+"""What Django needs to know of the app."""
+
+from django.apps import AppConfig
+
+
+class NotifydConfig(AppConfig):
+    """The app: naming it in INSTALLED_APPS is all it takes to publish the admin's log."""
+
+    name = "notifyd.django"
+    # The default would be the last part of the name.
+    label = "notifyd"
+
+    def ready(self) -> None:
+        """Begin to publish the admin's log, where there is an admin, and register the checks."""
+        # Not at the top: the models are there only now.
+        from notifyd.django import checks, signals  # noqa: PLC0415 - see above
+
+        checks.register()
+        signals.connect()
