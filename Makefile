@@ -60,7 +60,7 @@ lock: ## Write requirements.txt from pyproject.toml; UPGRADE=1 takes the newest 
 
 .PHONY: clean
 clean: ## Remove everything that make and the tools have made
-	rm -rf $(VENV) .cache var .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .cache var/demo .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: setup
