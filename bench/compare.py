@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
+import random
 import select
 import socket
 import statistics
@@ -30,19 +32,23 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 HOST = "127.0.0.1"
 READERS = 50
-EVENT_SIZE = 200
-GREETING_SIZE = 100
+# What browsers and the websockets library offer by default.
+DEFLATE = "permessage-deflate; client_max_window_bits"
 PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How large an experiment is: clients at the two readings of memory, rounds, events in each."""
+    """How large an experiment is: clients at the two readings of memory, rounds, events in each.
+
+    `deflate`: the clients offer compression. notifyd declines it, websockets.serve accepts it.
+    """
 
     few: int
     many: int
     rounds: int
     events: int
+    deflate: bool
 
 
 @dataclass(frozen=True)
@@ -65,9 +71,11 @@ class Site:
 class Contender:
     """A server with a Redis and a crowd of clients of its own."""
 
-    def __init__(self, name: str, site: Site) -> None:
+    def __init__(self, name: str, site: Site, extensions: str) -> None:
         self.name = name
         self._site = site
+        self._extensions = extensions
+        self._serial = itertools.count(1)
         self._port, self._redis_port = free_port(), free_port()
         self._redis = redis.Redis(host=HOST, port=self._redis_port)
         self.costs: list[float] = []
@@ -97,7 +105,7 @@ class Contender:
             wait_for_port(self._port)
             tokens = self._site.folder / "tokens"
             self._load = stack.enter_context(
-                start(sys.executable, HERE / "load.py", HOST, self._port, tokens)
+                start(sys.executable, HERE / "load.py", HOST, self._port, tokens, self._extensions)
             )
             yield
 
@@ -115,18 +123,28 @@ class Contender:
         self._tell("settle", 0)
         assert self._load.stdout is not None
         while not select.select([self._load.stdout], [], [], 0.25)[0]:
-            self._redis.publish("events", self._event(GREETING_SIZE))
+            self._redis.publish("events", self._event())
         self._hear()
+        self._command("rest", 0)
 
     def relay(self, count: int) -> None:
         """Publish events one at a time, each when the last one has reached every client."""
         for _ in range(count):
-            self._redis.publish("events", self._event(EVENT_SIZE))
+            self._redis.publish("events", self._event())
             self._command("expect", 1)
 
-    def _event(self, size: int) -> bytes:
-        event = {"content_type_id": self._site.content_type, "message": ""}
-        event["message"] = "x" * (size - len(json.dumps(event)))
+    def _event(self) -> bytes:
+        """Return an event such as the guide's, of about 200 bytes."""
+        number = next(self._serial)
+        event = {
+            "model": "article",
+            "object": f"The {number}th thing that happened today",
+            "message": "Changed Title and Body.",
+            "timestamp": f"2026-11-23T12:00:00.{number:06}+00:00",
+            "user": "nadia",
+            "content_type_id": self._site.content_type,
+            "object_id": str(number),
+        }
         return json.dumps(event).encode()
 
     def measure(self, clients: int, events: int) -> None:
@@ -169,7 +187,8 @@ def compare(plan: Plan) -> dict[str, Figures]:
     """Run the experiment and return each server's figures."""
     with tempfile.TemporaryDirectory(prefix="bench") as folder, contextlib.ExitStack() as stack:
         site = prepare(Path(folder))
-        contenders = [Contender(name, site) for name in ("guide", "notifyd")]
+        offer = DEFLATE if plan.deflate else ""
+        contenders = [Contender(name, site, offer) for name in ("guide", "notifyd")]
         for contender in contenders:
             stack.enter_context(contender.running())
             progress(f"{contender.name}: connecting {plan.many} clients")
@@ -219,10 +238,11 @@ def process(*command: object, environment: Mapping[str, str]) -> Iterator[subpro
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody listens on."""
-    with socket.create_server((HOST, 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port that nobody listens on, below those that outgoing connections get."""
+    while True:
+        port = random.randrange(10_000, 32_768)  # noqa: S311 - no secret
+        with contextlib.suppress(OSError), socket.create_server((HOST, port)):
+            return port
 
 
 def wait_for_port(port: int) -> None:

@@ -4,12 +4,13 @@ It does as little as possible with what it receives, so that it is not the one b
 Commands come on standard input, one a line, each answered by one line when it is done:
 
     connect COUNT    open so many more connections, and send each one's token
-    settle 0         wait until every connection has received a greeting since it was opened
+    settle 0         wait until every connection has received an event since it was opened
+    rest 0           wait until nothing has come for a while, then begin to count
     expect COUNT     wait until every connection has received so many events more
 
-A greeting is an event that is shorter than 126 bytes: the others are counted.
+Usage: load.py HOST PORT FILE-OF-TOKENS EXTENSIONS
 
-Usage: load.py HOST PORT FILE-OF-TOKENS
+EXTENSIONS is the value of Sec-WebSocket-Extensions to offer; what is compressed stays so.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from pathlib import Path
 from websockets.frames import Frame, Opcode
 
 AT_ONCE = 50
+QUIET = 1.0
+"""Seconds without an event after which all that were under way have come."""
+
 EXTENDED = 126
 """The length in a frame's second byte that says it follows in two more (RFC 6455 section 5.2)."""
 
@@ -32,8 +36,9 @@ EXTENDED = 126
 class Load:
     """The connections of one server."""
 
-    def __init__(self, host: str, port: int, tokens: list[str]) -> None:
+    def __init__(self, host: str, port: int, tokens: list[str], extensions: str) -> None:
         self._address = (host, port)
+        self._offer = f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else ""
         self._tokens = itertools.cycle(tokens)
         self._sockets: dict[int, socket.socket] = {}
         self._events: dict[int, int] = {}
@@ -46,7 +51,12 @@ class Load:
         """Do what is commanded, and answer pings meanwhile."""
         while line := self._next_line():
             command, value = line.split()
-            commands = {"connect": self._connect, "settle": self._settle, "expect": self._expect}
+            commands = {
+                "connect": self._connect,
+                "settle": self._settle,
+                "rest": self._rest,
+                "expect": self._expect,
+            }
             commands[command](int(value))
             print("done", flush=True)
 
@@ -73,6 +83,13 @@ class Load:
     def _settle(self, _: int) -> None:
         while self._cold:
             self._poll(None)
+
+    def _rest(self, _: int) -> None:
+        before = -1
+        while (now := sum(self._events.values())) != before:
+            before = now
+            self._poll(QUIET)
+        self._events = dict.fromkeys(self._events, 0)
 
     def _expect(self, count: int) -> None:
         while any(events < count for events in self._events.values()):
@@ -103,9 +120,8 @@ class Load:
             if end > size:
                 break
             opcode = data[start] & 0x0F
-            if opcode == Opcode.TEXT and length < EXTENDED:
+            if opcode == Opcode.TEXT:
                 self._cold.discard(fd)
-            elif opcode == Opcode.TEXT:
                 self._events[fd] += 1
             elif opcode == Opcode.PING:
                 pong = Frame(Opcode.PONG, data[start + header : end])
@@ -121,7 +137,8 @@ class Load:
         key = base64.b64encode(os.urandom(16)).decode()
         sock.sendall(
             f"GET / HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+            f"{self._offer}\r\n".encode()
         )
         return sock
 
@@ -136,8 +153,8 @@ class Load:
 
 def main() -> None:
     """Serve the commands on standard input."""
-    host, port, tokens = sys.argv[1:]
-    Load(host, int(port), Path(tokens).read_text(encoding="ascii").split()).serve()
+    host, port, tokens, extensions = sys.argv[1:]
+    Load(host, int(port), Path(tokens).read_text(encoding="ascii").split(), extensions).serve()
 
 
 main()
