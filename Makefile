@@ -47,11 +47,11 @@ docs: $(VENV)/.project ## Write the reference pages that come from the code; ARG
 	$(BIN)/python docs/generate.py $(ARGS)
 
 .PHONY: bench
-bench: setup ## Compare the daemon's speed with other servers'
+bench: setup ## Compare the daemon with the guide's server, side by side
 	$(BIN)/python bench/run.py $(ARGS)
 
 .PHONY: guard
-guard: setup ## Fail if the daemon became slower than it was promised to be
+guard: setup ## Fail if processor time or memory got worse by a fifth, beside the guide's server
 	$(BIN)/python bench/guard.py $(ARGS)
 
 .PHONY: lock
