@@ -165,7 +165,7 @@ class Service:
             admission,
             timers,
             policy,
-            max_connections=options.max_connections or _descriptors() - _RESERVED_DESCRIPTORS,
+            max_connections=options.max_connections or _room(_descriptors()),
             buffer=options.buffer,
             total_buffer=options.total_buffer,
         )
@@ -274,6 +274,11 @@ def _descriptors() -> int:
     limit = _KERNEL_DESCRIPTORS if hard == resource.RLIM_INFINITY else hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     return limit
+
+
+def _room(descriptors: int) -> int:
+    """Return how many connections fit beside everything else that needs a descriptor."""
+    return max(descriptors - _RESERVED_DESCRIPTORS, descriptors // 2)
 
 
 def _log_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
