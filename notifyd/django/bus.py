@@ -107,7 +107,7 @@ class Bus:
 
     def __init__(self, address: Mapping[str, Any], *, key: str, history: int) -> None:
         self._pool = ConnectionPool(**address)
-        self._secrets = [address.get("username"), address.get("password")]
+        self._password = str(address.get("password") or "")
         self._command = ("XADD", key, "MAXLEN", "~", history, "*")
         self._breaker = Breaker(REST)
 
@@ -177,8 +177,8 @@ class Bus:
     def _words(self, error: Exception) -> str:
         # A server that doesn't know a command repeats its arguments.
         text = str(error).partition(", with args")[0]
-        for secret in filter(None, self._secrets):
-            text = text.replace(str(secret), "***")
+        if self._password:
+            text = text.replace(self._password, "***")
         return f"{type(error).__name__}: {text}"
 
 

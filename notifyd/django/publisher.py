@@ -91,7 +91,8 @@ def notify(
     If Redis doesn't take the event, that is logged and counted, and the request goes on. With
     `required` the commit is followed by PublishError if the event was not written, and by
     PublishUnknown if it may have been. The data is saved all the same, and further callbacks of
-    the commit are not called. A second of waiting is the most, and none follows for some seconds.
+    the commit are not called. Connecting may take half a second and the answer another; when it was
+    in vain, nobody tries again for some seconds.
 
     Raises TypeError and ValueError, at once, for an event or an audience that can't be published.
     """

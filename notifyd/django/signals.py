@@ -63,6 +63,7 @@ def publish(entries: Sequence[Any], using: str) -> None:
 
 def to_event(entry: Any) -> dict[str, Any]:
     """Return the event that tells of an entry."""
+    key = entry.object_id
     return {
         "model": entry.content_type.name,
         "object": entry.object_repr,
@@ -70,7 +71,8 @@ def to_event(entry: Any) -> dict[str, Any]:
         "timestamp": entry.action_time.isoformat(),
         "user": str(entry.user),
         "content_type_id": entry.content_type_id,
-        "object_id": entry.object_id,
+        # The database will have it as text: of a kind that JSON doesn't know, so has the event.
+        "object_id": key if key is None or isinstance(key, int) else str(key),
     }
 
 

@@ -20,7 +20,7 @@ pytest_plugins = ["newsroom_fixtures"]
 
 
 @pytest.fixture(autouse=True)
-def _site(newsroom: Newsroom) -> Iterator[None]:
+def _content_types(newsroom: Newsroom) -> Iterator[None]:
     assert isinstance(newsroom, Newsroom)
     # It remembers the rows of another test's database.
     model("contenttypes.ContentType").objects.clear_cache()

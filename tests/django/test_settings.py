@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -9,15 +9,8 @@ from django.test.utils import override_settings
 
 from notifyd.django.settings import KINDS, Settings, faults, load
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 pytest_plugins = ["newsroom_fixtures"]
-
-
-@pytest.fixture(autouse=True)
-def _site(seeded: Path) -> None:
-    assert seeded.exists()
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def test_defaults() -> None:
