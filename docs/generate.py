@@ -7,11 +7,13 @@ exits 1.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from docs.django_tables import check_rows, setting_rows
 from notifyd.cli import build_parser
 from notifyd.core.literals import literal
 from notifyd.core.options import OPTIONS, SECTIONS, Option
@@ -27,6 +29,9 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 88
 
 NOTICE = "<!-- Made by docs/generate.py from {}; edit that instead. -->\n"
+
+# A table in a page that is otherwise written by hand, between two comments.
+TABLE = re.compile(r"^(<!-- (\w+): made .* -->\n)(?:.*\n)*?(<!-- end of \2 -->\n)", re.MULTILINE)
 
 CONFIGURATION = f"""\
 # Configuration
@@ -192,6 +197,16 @@ def _command(parser: argparse.ArgumentParser) -> str:
     return f"## {parser.prog}\n\n{description}\n\n{synopsis}\n\n{table}"
 
 
+def django_app() -> str:
+    """Return the page of the app, which is written by hand but for the tables in it."""
+    tables = {
+        "settings": _table(("Key", "Default", "Allowed", "Meaning"), setting_rows()),
+        "checks": _table(("Id", "Level", "Message, for example", "Hint"), check_rows()),
+    }
+    page = (ROOT / "docs/reference/django.md").read_text("utf-8")
+    return TABLE.sub(lambda match: f"{match[1]}\n{tables[match[2]]}\n{match[3]}", page)
+
+
 def sample() -> str:
     """Return the sample configuration: all options, commented out at their defaults."""
     lines = _comment(SAMPLE)
@@ -241,6 +256,7 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/reference/close-codes.md": close_codes,
     "docs/reference/commands.md": commands,
     "docs/reference/configuration.md": configuration,
+    "docs/reference/django.md": django_app,
     "docs/reference/log-events.md": log_events,
     "docs/reference/metrics.md": metrics,
     "packaging/notifyd.toml": sample,

@@ -66,14 +66,14 @@ _INVITATION: Final = """
 The newsroom is open. Take two browsers, or a private window beside the usual one:
 
   1. {address}admin/articles/article/   log in as nadia, password newsroom
-  2. {address}admin/articles/article/   log in as omar,  password newsroom
+  2. {address}admin/articles/article/   log in as omar, password newsroom
 
-As omar click an article, change it and press Save: nadia's page tells her at once. Then log out
-as nadia and log in as rosa, a reporter: she is told of comments only, for she may see no article.
-The password is the same, and admin's too, who may do everything.
+Both pages say "live" in their header. As omar click an article, change it and press Save: nadia's
+page tells her at once. Then log out as nadia and log in as rosa, a reporter with the same password:
+she is told of comments only, for she may see no article. admin may do everything.
 
   metrics  http://localhost:{admin_port}/metrics
-  daemon   notifyd status --config {configuration}
+  daemon   {command} status --config {configuration}
   logs     {logs}
 
 Ctrl-C closes it; what was written stays.
@@ -143,7 +143,7 @@ class Demo:
                 program = running(f"The {name}", *command, environment=environment, log=log)
                 return await stack.enter_async_context(program)
 
-            server = await find_redis(self.state, environment)
+            server = await find_redis(self.state, environment, _say)
             bus = await start("redis", server, *redis_options(sockets / "redis"))
             await bus.ready(lambda: answers_redis(sockets / "redis"))
             _say(f"    redis     {server}, on a Unix socket")
@@ -206,6 +206,7 @@ class Demo:
         words = _INVITATION.format(
             address=self._address,
             admin_port=self.admin_port,
+            command=_command(),
             configuration=shlex.quote(str(configuration)),
             logs=self.state / "*.log",
         )
@@ -245,6 +246,13 @@ async def _answers(port: int, path: str) -> bool:
     with contextlib.closing(writer):
         writer.write(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
         return b" 200 " in await reader.readline()
+
+
+def _command() -> str:
+    """Return how the other commands are typed here: not everybody has notifyd on PATH."""
+    program = sys.argv[0]
+    typed = [program] if Path(program).name == "notifyd" else [sys.executable, "-m", "notifyd"]
+    return shlex.join(typed)
 
 
 def _say(words: str) -> None:

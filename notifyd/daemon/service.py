@@ -186,12 +186,9 @@ class Service:
                     tasks.create_task(self._tick()),
                     tasks.create_task(self._report()),
                 ]
-                await self._bus.decided.wait()
-                # What lives as long as the process is not looked at again by the collector.
-                gc.collect()
-                gc.freeze()
-                self._notifier.ready()
-                log.info("service.started", redis=self._bus.stats.proof is not None)
+                await _any_of(self._bus.decided, self._stop)
+                if not self._stop.is_set():
+                    self._be_ready()
                 await self._stop.wait()
                 await self._close_clients()
                 for task in running:
@@ -199,6 +196,13 @@ class Service:
             await self._bus.close()
             await self._authenticator.close()
         log.info("service.stopped")
+
+    def _be_ready(self) -> None:
+        # What lives as long as the process is not looked at again by the collector.
+        gc.collect()
+        gc.freeze()
+        self._notifier.ready()
+        log.info("service.started", redis=self._bus.stats.proof is not None)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -266,6 +270,16 @@ class Service:
         while True:
             self._notifier.status(self._overview.line())
             await asyncio.sleep(_STATUS_EVERY)
+
+
+async def _any_of(*events: asyncio.Event) -> None:
+    """Wait until one of the events is set."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waiting:
+            each.cancel()
 
 
 def _descriptors() -> int:

@@ -2,6 +2,10 @@ from django.contrib import admin
 
 from articles.models import Article, Comment
 
+admin.site.site_header = "The newsroom"
+admin.site.site_title = "The newsroom"
+admin.site.index_title = "Desk"
+
 
 @admin.register(Article)
 class ArticleAdmin(admin.ModelAdmin):
@@ -15,5 +19,5 @@ class ArticleAdmin(admin.ModelAdmin):
 class CommentAdmin(admin.ModelAdmin):
     """Comments as editors and reporters see them."""
 
-    list_display = ["article", "author", "written"]
+    list_display = ["text", "author", "article", "written"]
     list_select_related = ["article"]

@@ -1,7 +1,8 @@
 """Settings of the newsroom: an ordinary Django site that wants live notifications.
 
 The environment may set NEWSROOM_DATABASE (the path of a SQLite file, or a postgresql:// URL),
-NEWSROOM_REDIS (the URL of the cache), SECRET_KEY, and DEBUG (0 to turn it off).
+NEWSROOM_REDIS (the URL of the cache), NEWSROOM_WEBSOCKET (where browsers reach notifyd, if not at
+its usual port), SECRET_KEY, and DEBUG (0 to turn it off).
 """
 
 import os
@@ -23,6 +24,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "notifyd.django",
     "articles",
 ]
 
@@ -41,6 +43,8 @@ ROOT_URLCONF = "newsroom.urls"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        # These come before the admin's, which they extend.
+        "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -76,13 +80,18 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# The event bus is reached at the address of this cache.
+# The event bus is reached at the address of this cache. Nothing else is in it, so nobody will
+# clear it, which would empty the database: there is no need for notifyd's warning.
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": os.environ.get("NEWSROOM_REDIS", "redis://127.0.0.1:6379/1"),
     },
 }
+
+SILENCED_SYSTEM_CHECKS = ["notifyd.W006"]
+
+NOTIFYD = {"URL": os.environ.get("NEWSROOM_WEBSOCKET")}
 
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from selenium import webdriver
@@ -14,6 +12,7 @@ from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PROGRAMS = ("chromium", "chromedriver")
 
@@ -25,6 +24,7 @@ _ARGUMENTS = (
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
+    "--hide-scrollbars",
     # The tests' servers are on this machine: no proxy of the user's settings could reach them.
     "--no-proxy-server",
 )
@@ -38,7 +38,12 @@ window.sockets = [];
 window.WebSocket = class extends WebSocket {
   constructor(url) {
     super(url);
+    this.sent = [];
     sockets.push(this);
+  }
+  send(text) {
+    this.sent.push(text);
+    super.send(text);
   }
 };
 """
@@ -52,12 +57,12 @@ def missing() -> list[str]:
 class Tab:
     """A tab, with cookies that it shares with no other."""
 
-    def __init__(self, browser: Browser, width: int, height: int) -> None:
+    def __init__(self, browser: Browser, width: int, height: int, scale: float) -> None:
         self._browser = browser
         driver = browser.driver
         self._person = driver.browser.create_user_context()
         self._handle = driver.browsing_context.create(type="tab", user_context=self._person)
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
         self.command("Emulation.setDeviceMetricsOverride", **size)
         self.command("Page.addScriptToEvaluateOnNewDocument", source=_WITNESS)
 
@@ -93,10 +98,12 @@ class Tab:
             field.clear()
             field.send_keys(text)
 
-    def press(self, selector: str) -> None:
-        """Click on what the selector matches, and wait for the page behind it."""
+    def press(self, selector: str, *, leads_on: bool = True) -> None:
+        """Click on what the selector matches, and wait for the page behind it, if there is one."""
         before = self.driver.find_element("tag name", "html")
         self.driver.find_element("css selector", selector).click()
+        if not leads_on:
+            return
         wait_until(lambda: self.driver.find_element("tag name", "html") != before, 20)
         wait_until(lambda: self.run("return document.readyState") == "complete", 20)
 
@@ -124,10 +131,12 @@ class Tab:
 
     def console(self) -> list[str]:
         """Return what the browser has written to its console since the last time."""
-        return [json.dumps(line) for line in self.driver.get_log("browser")]
+        lines = self.driver.get_log("browser")  # type: ignore[no-untyped-call] # selenium's own
+        return [str(line["message"]) for line in lines]
 
     def photograph(self, path: Path) -> None:
         """Save what is to be seen, as PNG."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(self.driver.get_screenshot_as_png())
 
     def close(self) -> None:
@@ -153,9 +162,9 @@ class Browser:
         self.looks_at: str | None = None
 
     @contextlib.contextmanager
-    def tab(self, width: int = 1280, height: int = 800) -> Iterator[Tab]:
+    def tab(self, width: int = 1280, height: int = 800, scale: float = 1) -> Iterator[Tab]:
         """Have a tab for the length of a block."""
-        tab = Tab(self, width, height)
+        tab = Tab(self, width, height, scale)
         try:
             yield tab
         finally:

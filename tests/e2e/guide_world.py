@@ -13,14 +13,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import pty
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 from urllib.request import urlopen
 
@@ -29,7 +27,9 @@ import redis
 from django.core.management import call_command
 from django.test import Client
 from django.utils.module_loading import import_string
+from e2e.terminal import Terminal
 from newsrooms import model
+from redis.client import PubSub
 from waiting import until, wait_until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -40,10 +40,8 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.client import ClientConnection
 
+ADDRESS = "ws://localhost:8888/"
 PAGE = Origin("http://localhost:8000")
-
-# What the guide says on top of a stock project; it leaves the versions of tokens at their default.
-SETTINGS = "from newsroom.settings import *\ndel SESAME_TOKENS\n"
 
 # Whoever may only add or delete sees nothing of a model, by the guide's rule.
 READERS = {
@@ -53,53 +51,13 @@ READERS = {
 }
 
 
-class Terminal:
-    """`python -m websockets` as a person types into it."""
-
-    def __init__(self) -> None:
-        self._screen, line = pty.openpty()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "websockets", "ws://localhost:8888/"],
-            stdin=line,
-            stdout=line,
-            stderr=line,
-        )
-        os.close(line)
-        os.set_blocking(self._screen, False)
-        self._seen = b""
-
-    def shows(self, words: str) -> str:
-        """Wait until the words are on the screen; return all of it, without control sequences."""
-        wait_until(lambda: words in self._read())
-        return self._read()
-
-    def paste(self, words: str) -> None:
-        """Paste the words and press Enter."""
-        self.shows("> ")
-        os.write(self._screen, words.encode() + b"\n")
-
-    def _read(self) -> str:
-        # An error, and not an end, is what comes after the program's last word.
-        with contextlib.suppress(OSError):
-            self._seen += os.read(self._screen, 65536)
-        return re.sub(r"\x1b(\[[A-Z]|[78])", "", self._seen.decode(errors="replace"))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._screen)
-
-
 class Channel:
     """What Redis really carries: a subscriber like redis-cli's."""
 
     def __init__(self) -> None:
         # Kept, because its end would be the end of its connections.
-        self._client: Any = redis.Redis(db=1)
-        self._subscriber = self._client.pubsub()
+        self._client = redis.Redis(db=1)
+        self._subscriber: Any = PubSub(self._client.connection_pool)
         self._subscriber.subscribe("events")
         wait_until(lambda: self._subscriber.get_message(timeout=1))
 
@@ -163,7 +121,7 @@ def change_an_article(headline: str) -> None:
 
 def in_terminal(channel: Channel) -> dict[str, str]:
     """Paste a token into the terminal, and let somebody else change something."""
-    with Terminal() as terminal:
+    with Terminal(ADDRESS) as terminal:
         terminal.paste(token("nadia"))
         wait_until(lambda: live() == 1)
         change_an_article("Über Nacht: the harbour thaws")
@@ -173,7 +131,7 @@ def in_terminal(channel: Channel) -> dict[str, str]:
 
 def refused_in_terminal() -> str:
     """Paste something else, and return the screen."""
-    with Terminal() as terminal:
+    with Terminal(ADDRESS) as terminal:
         terminal.paste("not a token")
         return terminal.shows("Connection closed")
 
@@ -269,9 +227,8 @@ async def by_permission(channel: Channel, stop: Callable[[], None]) -> dict[str,
     }
 
 
-def set_up(folder: Path) -> None:
-    """Make the site: the guide's settings, the newsroom's people and the readers."""
-    (folder / "guide_settings.py").write_text(SETTINGS)
+def set_up() -> None:
+    """Fill the site: with the newsroom's people and the readers."""
     django.setup()
     call_command("migrate", verbosity=0)
     call_command("seed", stdout=sys.stderr)
@@ -286,7 +243,7 @@ def act(folder: Path) -> dict[str, Any]:
     server = ("redis-server", "--bind", "127.0.0.1", "--save", "", "--dir", str(folder))
     with running(*server):
         wait_until(redis_answers)
-        set_up(folder)
+        set_up()
         with running(sys.executable, "-m", "notifyd", "run") as daemon:
             wait_until(lambda: metric("redis_up") == 1, 30)
             channel = Channel()

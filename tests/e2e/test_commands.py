@@ -12,7 +12,8 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from daemons import ROOT, Daemon, ServiceManager, Site
+from daemons import ROOT, Daemon, Site
+from e2e.service_manager import ServiceManager
 from servers import LOOPBACK, RedisServer, free_port
 from waiting import until, wait_until
 
@@ -323,9 +324,12 @@ def test_status_without_a_daemon(home: Path, daemon: Daemon) -> None:
 
 
 def start_tail(daemon: Daemon, **environment: str) -> subprocess.Popen[str]:
-    """Start `notifyd tail`."""
+    """Start `notifyd tail` as from a terminal: it may be interrupted.
+
+    Where the tests run in the background, they and all they start ignore Ctrl-C (bash(1), SIGNALS).
+    """
     return subprocess.Popen(
-        [sys.executable, "-m", "notifyd", "tail"],
+        ["env", "--default-signal=INT", sys.executable, "-m", "notifyd", "tail"],
         env=daemon.environment | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -19,6 +19,7 @@ import pytest
 from daemons import ROOT, clean_environment
 
 WORLD = Path(__file__).parent / "guide_world.py"
+SITE = str(Path(__file__).parent / "guide_site")
 CONFIGURATION = Path("/etc/notifyd/notifyd.toml")
 KEYS = {"model", "object", "message", "timestamp", "user", "content_type_id", "object_id"}
 
@@ -44,9 +45,9 @@ def world() -> dict[str, Any]:
             [*own_network(), sys.executable, WORLD, folder],
             env={
                 **clean_environment(),
-                "DJANGO_SETTINGS_MODULE": "guide_settings",
+                "DJANGO_SETTINGS_MODULE": "guide.settings",
                 "NEWSROOM_DATABASE": f"{folder}/newsroom.sqlite3",
-                "PYTHONPATH": os.pathsep.join([folder, f"{ROOT}/site", f"{ROOT}/tests"]),
+                "PYTHONPATH": os.pathsep.join([SITE, f"{ROOT}/site", f"{ROOT}/tests"]),
                 "XDG_RUNTIME_DIR": folder,
             },
             stdout=subprocess.PIPE,

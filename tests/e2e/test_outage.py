@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from daemons import Daemon, ServiceManager, Site
+from daemons import Daemon, Site
+from e2e.service_manager import ServiceManager
 from servers import RedisServer
 from waiting import until
 

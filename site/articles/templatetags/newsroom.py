@@ -21,7 +21,7 @@ def changelists(context: Context) -> dict[int, str]:
     """
     return {
         ContentType.objects.get_for_model(model["model"]).pk: model["admin_url"]
-        for app in context.get("available_apps", [])
+        for app in context.get("available_apps") or []
         for model in app["models"]
         if model["admin_url"]
     }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.contrib.auth import get_user_model
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
 PASSWORD = "newsroom"  # noqa: S105 - see above
 
 GROUPS = {
-    "editors": ["view_article", "change_article", "view_comment", "change_comment"],
-    "reporters": ["view_comment"],
+    "editors": [
+        f"{verb}_{what}"
+        for verb in ("view", "change", "add", "delete")
+        for what in ("article", "comment")
+    ],
+    "reporters": ["view_comment", "change_comment"],
 }
 
 
@@ -34,13 +39,29 @@ class Person(NamedTuple):
 PEOPLE = [
     Person("admin", superuser=True),
     Person("nadia", "editors"),
-    Person("omar", "reporters"),
+    Person("omar", "editors"),
+    Person("rosa", "reporters"),
     Person("ines", "editors", active=False),
 ]
 
+# The comments on each article: who wrote what.
 ARTICLES = {
-    "The harbour freezes over": ("Lena", "My ferry was the last one in."),
-    "A bakery closes after ninety years": ("Tom", "Their rye bread will be missed."),
+    "The harbour freezes over": [
+        ("Lena", "My ferry was the last one in."),
+        ("Piet", "We walked across to the lighthouse and back."),
+    ],
+    "A bakery closes after ninety years": [
+        ("Tom", "Their rye bread will be missed."),
+    ],
+    "Night trains return to the coast line": [
+        ("Amira", "At last! Will they take bicycles?"),
+        ("Jonas", "I have booked the first one."),
+    ],
+    "School choir wins the regional prize": [],
+    "Lighthouse keeper retires after forty winters": [
+        ("Ole", "Thank you for every single night."),
+    ],
+    "Library lends bicycles from spring": [],
 }
 
 
@@ -60,11 +81,12 @@ class Command(BaseCommand):
             group.permissions.set(wanted)
         for person in PEOPLE:
             self._employ(person)
-        for headline, (author, text) in ARTICLES.items():
+        for number, (headline, comments) in enumerate(ARTICLES.items()):
+            published = timezone.now() - number * timedelta(hours=7, minutes=40)
             article, created = Article.objects.get_or_create(
-                headline=headline, defaults={"published": timezone.now()}
+                headline=headline, defaults={"published": published}
             )
-            if created:
+            for author, text in comments if created else []:
                 article.comments.create(author=author, text=text)
         names = ", ".join(person.username for person in PEOPLE)
         self.stdout.write(f"{names}: the password is {PASSWORD!r}, ines can't log in.")

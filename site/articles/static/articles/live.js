@@ -22,8 +22,9 @@
     return Object.assign(document.createElement(tag), { textContent: text }, properties);
   }
 
-  function show(...parts) {
+  function show(initial, ...parts) {
     const item = document.createElement("li");
+    item.dataset.initial = initial;
     item.append(...parts);
     list.prepend(item);
     while (list.children.length > MOST) list.lastChild.remove();
@@ -47,7 +48,7 @@
     const head = element("p", "");
     head.append(element("strong", event.user), ` · ${event.model} · `, time(event.timestamp));
     // The admin has nothing to say of a deletion but that it was one.
-    show(head, object(event), element("p", event.message || "Deleted."));
+    show(event.user[0], head, object(event), element("p", event.message || "Deleted."));
   });
 
   document.addEventListener("notifyd:state", ({ detail: { state } }) => {
@@ -58,6 +59,6 @@
 
   document.addEventListener("notifyd:resync", () => {
     const reload = element("a", "Load the page again", { href: "" });
-    show(element("p", "Something may have happened meanwhile."), reload);
+    show("!", element("p", "Something may have happened meanwhile."), reload);
   });
 })();
