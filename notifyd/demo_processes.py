@@ -92,7 +92,7 @@ async def running(
     name: str, *command: str, environment: Mapping[str, str], log: Path
 ) -> AsyncIterator[Program]:
     """Have a program run for the length of a block; its log is written anew."""
-    process = await _start(*command, environment=environment, log=log)
+    process = await _start(*command, environment=environment, output=log)
     program = Program(name, process, log)
     try:
         yield program
@@ -102,7 +102,7 @@ async def running(
 
 async def finished(name: str, *command: str, environment: Mapping[str, str], log: Path) -> None:
     """Run a program to its end. Raises DemoError if it fails."""
-    process = await _start(*command, environment=environment, log=log)
+    process = await _start(*command, environment=environment, output=log)
     program = Program(name, process, log)
     try:
         code = await process.wait()
@@ -141,7 +141,7 @@ def _how(code: int) -> str:
     return f"with exit code {code}" if code >= 0 else f"by a signal ({signal.strsignal(-code)})"
 
 
-async def _start(*command: str, environment: Mapping[str, str], log: Path) -> Process:
+async def _start(*command: str, environment: Mapping[str, str], output: Path) -> Process:
     parent = os.getpid()
 
     def follow() -> None:
@@ -151,13 +151,13 @@ async def _start(*command: str, environment: Mapping[str, str], log: Path) -> Pr
             # It was killed before the kernel was told.
             os._exit(1)
 
-    with log.open("wb") as output:
+    with output.open("wb") as file:
         return await asyncio.create_subprocess_exec(
             *command,
             env=environment,
-            cwd=log.parent,
+            cwd=output.parent,
             stdin=subprocess.DEVNULL,
-            stdout=output,
+            stdout=file,
             stderr=subprocess.STDOUT,
             # Ctrl-C in a terminal goes to the whole group in the foreground. In sessions of their
             # own the programs don't get it, so that they are ended one after another.

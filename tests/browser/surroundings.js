@@ -17,7 +17,11 @@
     sockets: [],
     // The most sockets in use, requests under way and timers that there ever were at once.
     most: { sockets: 0, requests: 0, timers: 0 },
-    timers: () => timers.length,
+    now: () => ({
+      sockets: world.sockets.filter((socket) => socket.readyState < 2).length,
+      requests: world.requests.filter((request) => request.pending).length,
+      timers: timers.length,
+    }),
 
     // Let time pass, and what is due in it happen; or let it pass as while a computer sleeps.
     async pass(seconds) {
@@ -46,17 +50,18 @@
       await settle();
     },
 
-    // What the last WebSocket does.
-    open() {
-      const socket = world.sockets[world.sockets.length - 1];
+    // What the last WebSocket does, or another one: whatever is possible in the state it is in.
+    open(socket = last()) {
+      if (!socket || socket.readyState !== 0) return;
       socket.readyState = 1;
       if (socket.onopen) socket.onopen({});
     },
-    say(frame) {
-      const socket = world.sockets[world.sockets.length - 1];
+    say(frame, socket = last()) {
+      if (!socket || socket.readyState < 1 || socket.readyState > 2) return;
       if (socket.onmessage) socket.onmessage({ data: JSON.stringify(frame) });
     },
-    async end(code, socket = world.sockets[world.sockets.length - 1]) {
+    async end(code, socket = last()) {
+      if (!socket || socket.readyState > 2) return;
       socket.readyState = 3;
       if (socket.onclose) socket.onclose({ code });
       await settle();
@@ -73,11 +78,11 @@
     },
   });
 
+  const last = () => world.sockets[world.sockets.length - 1];
+
   function count() {
-    const { most, requests, sockets } = world;
-    most.sockets = Math.max(most.sockets, sockets.filter((each) => each.readyState < 2).length);
-    most.requests = Math.max(most.requests, requests.filter((each) => each.pending).length);
-    most.timers = Math.max(most.timers, timers.length);
+    const now = world.now();
+    for (const kind of Object.keys(now)) world.most[kind] = Math.max(world.most[kind], now[kind]);
   }
 
   Date.now = () => time;
@@ -98,7 +103,9 @@
         how(value);
       };
       settleRequest = { resolve: end(resolve), reject: end(reject) };
-      signal.addEventListener("abort", () => end(reject)(new DOMException("", "AbortError")));
+      const abort = () => end(reject)(new DOMException("", "AbortError"));
+      if (signal.aborted) return abort();
+      signal.addEventListener("abort", abort);
       world.requests.push(request);
       count();
     });

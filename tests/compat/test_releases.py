@@ -124,9 +124,8 @@ def test_script(world: World) -> None:
         pytest.skip(f"not installed: {', '.join(missing())}")
     with serving(world.app) as site, Browser() as browser, browser.tab() as tab:
         tab.go(f"{site}admin/")
-        tab.run(
-            "document.cookie = arguments[0]", f"sessionid={world.app.do('open_session', 'nadia')}"
-        )
+        cookie = f"sessionid={world.app.do('open_session', 'nadia')}; path=/"
+        tab.run("document.cookie = arguments[0]", cookie)
         tab.go(site)
         tab.wait_for("open")
         world.daemon.stop()

@@ -68,7 +68,9 @@ ARTICLES = {
 class Command(BaseCommand):
     """Seed the newsroom: people, what they may do, and something to read."""
 
-    help = "Create the newsroom's people and articles, where they don't exist yet."
+    help = (
+        "Create the newsroom's people where they don't exist yet, and articles if there are none."
+    )
 
     @transaction.atomic
     def handle(self, **_: object) -> None:
@@ -81,15 +83,17 @@ class Command(BaseCommand):
             group.permissions.set(wanted)
         for person in PEOPLE:
             self._employ(person)
-        for number, (headline, comments) in enumerate(ARTICLES.items()):
-            published = timezone.now() - number * timedelta(hours=7, minutes=40)
-            article, created = Article.objects.get_or_create(
-                headline=headline, defaults={"published": published}
-            )
-            for author, text in comments if created else []:
-                article.comments.create(author=author, text=text)
+        if not Article.objects.exists():
+            self._write()
         names = ", ".join(person.username for person in PEOPLE)
         self.stdout.write(f"{names}: the password is {PASSWORD!r}, ines can't log in.")
+
+    def _write(self) -> None:
+        for number, (headline, comments) in enumerate(ARTICLES.items()):
+            published = timezone.now() - number * timedelta(hours=7, minutes=40)
+            article = Article.objects.create(headline=headline, published=published)
+            for author, text in comments:
+                article.comments.create(author=author, text=text)
 
     def _employ(self, person: Person) -> None:
         people = get_user_model()
