@@ -14,7 +14,16 @@ import msgspec
 import structlog
 
 from notifyd.core.events import Rejected, Rejection, Rule, encode_event, encode_rule, parse_entry
-from notifyd.daemon import auth_database, auth_project, bus, config, control, logs, service
+from notifyd.daemon import (
+    auth_database,
+    auth_project,
+    bus,
+    config,
+    control,
+    logs,
+    preflight,
+    service,
+)
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -28,7 +37,7 @@ log = structlog.stdlib.get_logger()
 def run(arguments: Namespace) -> int:
     """Run the daemon until it is told to stop."""
     loaded, warnings = config.load(arguments.config, os.environ)
-    resolved = service.resolve(loaded)
+    resolved = preflight.resolve(loaded)
     # After django.setup(), which configures logging by the site's settings.
     logs.configure(resolved.log.level, resolved.log.format)
     for warning in warnings:
@@ -51,7 +60,7 @@ def check(arguments: Namespace) -> int:
     loaded, warnings = config.load(arguments.config, os.environ)
     for warning in warnings:
         print(f"warning: {warning}")
-    resolved = service.resolve(loaded)
+    resolved = preflight.resolve(loaded)
     print("ok: configuration and site settings")
     faults = {
         "Redis": asyncio.run(bus.fault(resolved.redis.url, timeout=resolved.redis.timeout)),
@@ -68,7 +77,7 @@ def show_config(arguments: Namespace) -> int:
     for warning in warnings:
         print(f"notifyd: warning: {warning}", file=sys.stderr)
     try:
-        loaded = service.resolve(loaded)
+        loaded = preflight.resolve(loaded)
     except config.ConfigError as error:
         print(f"notifyd: without the site's own part: {error}", file=sys.stderr)
     print(config.render(loaded), end="")
@@ -112,7 +121,7 @@ def _words(value: Any) -> str:
 def tail(arguments: Namespace) -> int:
     """Print events as they pass on the bus."""
     loaded, _ = config.load(arguments.config, os.environ)
-    resolved = service.resolve(loaded)
+    resolved = preflight.resolve(loaded)
     # What is wrong with the bus goes to standard error, beside the events.
     logs.configure("warning")
     asyncio.run(_tail(resolved))
@@ -151,7 +160,7 @@ def publish(arguments: Namespace) -> int:
         # Then the event has to say who sees it, or every daemon would reject it.
         parse_entry({b"event": payload}, None)
     loaded, _ = config.load(arguments.config, os.environ)
-    redis = service.resolve(loaded).redis
+    redis = preflight.resolve(loaded).redis
     id_ = asyncio.run(
         bus.publish(
             redis.url,
@@ -178,7 +187,7 @@ def _object(text: str) -> dict[str, Any]:
 def token(arguments: Namespace) -> int:
     """Print a token for a user."""
     loaded, _ = config.load(arguments.config, os.environ)
-    service.resolve(loaded)
+    preflight.resolve(loaded)
     fault = auth_database.database_fault()
     if fault is None:
         try:

@@ -41,6 +41,7 @@ PARTS = {
     "listener": "server",  # Where the server's connections come from.
     "timers": "server",  # When the server's clients are pinged, and given up.
     "overview": "service",  # What the service tells about all its parts.
+    "preflight": "service",  # What is settled before the service is built.
 }
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -9,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
+from django.test import Client
 from django.test.utils import override_settings
 from newsrooms import FAST, SITE, Newsroom, model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-
 
 pytest_plugins = ["newsroom_fixtures"]
 
-KEYS = {"model", "object", "message", "timestamp", "user", "content_type_id", "object_id"}
+SCRIPT = 'data-token-url="/notifyd/token/"'
 
 
 def manage(folder: Path, *arguments: str) -> str:
@@ -75,6 +78,57 @@ def test_seed_again(newsroom: Newsroom) -> None:
     call_command("seed", stdout=io.StringIO())
     assert list(get_user_model().objects.values_list("username", "password")) == before
     assert model("articles.Article").objects.count() == articles
+
+
+@pytest.fixture
+def visit(newsroom: Newsroom) -> Iterator[Callable[[str], Client]]:
+    """Give a function that returns the browser of somebody who has logged in."""
+    assert isinstance(newsroom, Newsroom)
+
+    def log_in(name: str) -> Client:
+        client = Client()
+        client.force_login(get_user_model().objects.get(username=name))
+        return client
+
+    with override_settings(ALLOWED_HOSTS=["testserver"]):
+        yield log_in
+
+
+@pytest.mark.parametrize(
+    "page", ["", "articles/comment/", "articles/comment/1/change/", "password_change/"]
+)
+def test_pages_are_live(visit: Callable[[str], Client], page: str) -> None:
+    """Every page of the admin brings notifyd.js, and what shows its events, once."""
+    html = visit("rosa").get(f"/admin/{page}").content.decode()
+    for piece in (SCRIPT, 'id="live-state"', 'id="live-events"', "articles/live.js"):
+        assert html.count(piece) == 1
+
+
+def test_addresses(visit: Callable[[str], Client]) -> None:
+    """A page knows where the objects are listed that its user may see, and no others."""
+    kinds = model("contenttypes.ContentType").objects
+    for name, models in {"nadia": ["article", "comment"], "rosa": ["comment"]}.items():
+        html = visit(name).get("/admin/").content.decode()
+        found = re.search(r'<script id="live-addresses" type="application/json">(.*?)<', html)
+        assert found is not None
+        assert json.loads(found[1]) == {
+            str(kinds.get(model=each).pk): f"/admin/articles/{each}/" for each in models
+        }
+
+
+def test_pages_without_events(visit: Callable[[str], Client]) -> None:
+    """Popups, and pages of nobody, bring nothing of it."""
+    nadia = visit("nadia")
+    popup = nadia.get("/admin/articles/article/add/?_popup=1")
+    for page in (popup, nadia.post("/admin/logout/"), Client().get("/admin/login/")):
+        assert page.status_code == 200
+        assert SCRIPT not in page.content.decode()
+        assert 'id="live-' not in page.content.decode()
+
+
+def test_front_page(visit: Callable[[str], Client]) -> None:
+    """The newsroom is its admin."""
+    assert visit("nadia").get("/").headers["Location"] == "/admin/"
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,8 @@ class Redis:
     url: str = option(
         "",
         "",
-        "The Redis the site publishes to. Empty: the address of the site's cache (see"
-        " django.cache).",
+        'The Redis the site publishes to. Empty: the site\'s NOTIFYD["REDIS_URL"], or else the'
+        " address of its cache (see django.cache).",
         kinds.REDIS_URL,
         secret=True,
     )
@@ -175,13 +175,14 @@ class Django:
         "",
         "",
         "Directory put in front of Python's search path, so that the settings can be imported."
-        " Empty: none.",
+        " Empty: the working directory, behind everything else.",
         kinds.DIRECTORY,
     )
     cache: str = option(
         "default",
         "",
-        "The alias in the site's CACHES whose address serves when redis.url is empty.",
+        "The alias in the site's CACHES whose address serves when neither redis.url nor the site's"
+        ' NOTIFYD["REDIS_URL"] names one.',
         kinds.WORD,
     )
 

@@ -136,6 +136,18 @@ def create_token(username: str, *, scoped: bool = True) -> str:
     return str(get_token(user, SCOPE if scoped else ""))
 
 
+def bus_url(alias: str) -> tuple[str, str]:
+    """Return the address of the bus as the site has it, and the setting that it stands in.
+
+    That is what `notifyd.django` publishes to: NOTIFYD["REDIS_URL"], or else a cache. The address
+    may contain a password. Raises SetupError.
+    """
+    notifyd = getattr(settings, "NOTIFYD", None) or {}
+    if isinstance(notifyd, dict) and notifyd.get("REDIS_URL"):
+        return str(notifyd["REDIS_URL"]), 'NOTIFYD["REDIS_URL"]'
+    return cache_url(alias), f"CACHES[{alias!r}]"
+
+
 def cache_url(alias: str) -> str:
     """Return the address of the Redis behind CACHES[alias]. It may contain a password.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import gc
 import os
 import re
@@ -21,9 +20,8 @@ from notifyd.core.hub import Hub
 from notifyd.core.limits import Buckets
 from notifyd.core.login import Refused, Result
 from notifyd.core.session import Policy
-from notifyd.daemon import auth, auth_project, bus, control, listener
+from notifyd.daemon import auth, bus, control, listener
 from notifyd.daemon.admission import Admission
-from notifyd.daemon.config import ConfigError
 from notifyd.daemon.endpoints import Endpoints
 from notifyd.daemon.metrics import Metrics
 from notifyd.daemon.overview import Overview
@@ -57,35 +55,6 @@ _ADDRESSES: Final = 10_000
 """Addresses whose failed authentications are remembered at a time."""
 
 _LOOPBACK_ORIGINS: Final = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
-
-
-def resolve(config: Config) -> Config:
-    """Set up the site's Django, and take from its settings what the configuration leaves open.
-
-    Raises ConfigError with everything that keeps the daemon from running.
-    """
-    try:
-        auth_project.setup(config.django.settings, config.django.path)
-        url = config.redis.url or auth_project.cache_url(config.django.cache)
-    except auth_project.SetupError as error:
-        raise ConfigError([str(error)]) from error
-    faults = auth_project.faults()
-    if (fault := bus.check_url(url)) is not None:
-        faults.append(fault)
-    if faults:
-        raise ConfigError(faults)
-    sources = dict(config.sources)
-    module = os.environ["DJANGO_SETTINGS_MODULE"]
-    if not config.django.settings:
-        sources["django.settings"] = "environment DJANGO_SETTINGS_MODULE"
-    if not config.redis.url:
-        sources["redis.url"] = f"CACHES[{config.django.cache!r}]"
-    return dataclasses.replace(
-        config,
-        django=dataclasses.replace(config.django, settings=module),
-        redis=dataclasses.replace(config.redis, url=url),
-        sources=sources,
-    )
 
 
 class Service:

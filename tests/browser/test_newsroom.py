@@ -400,10 +400,8 @@ def test_strict_policy(enter: Enter, home: Path, redis: RedisServer, site: Site)
 
 
 def test_picture(enter: Enter, tmp_path: Path, site: Site) -> None:
-    """What README shows: nadia's page, and what two others have just done.
-
-    With SCREENSHOT=docs/images/newsroom.png in the environment it is written there.
-    """
+    """What README shows is nadia's page with what two others have just done."""
+    # With SCREENSHOT=docs/images/newsroom.png in the environment it is written there.
     site.run("Article.objects.filter(pk=1).update(headline='The harbour freezes over')")
     nadia = enter("nadia", ARTICLES, width=1200, height=740, scale=1.5)
     nadia.wait_for("open")

@@ -541,7 +541,7 @@ STEPS: list[tuple[Any, ...]] = [
 ]
 
 # What there is in each state: either a request or a socket while it connects, and mostly a timer.
-PRESENT = {
+PRESENT: dict[str, list[set[str]]] = {
     "connecting": [{"requests", "timers"}, {"sockets", "timers"}],
     "open": [{"sockets", "timers"}],
     "waiting": [{"timers"}],

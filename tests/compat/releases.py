@@ -35,9 +35,14 @@ def neighbours(version: str, tags: Iterable[str]) -> Mapping[str, str]:
     }
 
 
+def is_repository() -> bool:
+    """Tell whether this is a clone, and not only the files of one."""
+    return (ROOT / ".git").exists()
+
+
 def tags() -> list[str]:
     """Return the repository's tags."""
-    return _git("tag", "--list").decode().split()
+    return _git("tag", "--list").decode().split() if is_repository() else []
 
 
 def unpack(revision: str, folder: Path) -> Path:

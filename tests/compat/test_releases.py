@@ -14,7 +14,7 @@ import pytest
 from browser.chromium import Browser, missing
 from compat.apps import App, environment
 from compat.compatsite.deeds import PEOPLE, RECIPIENTS, label
-from compat.releases import neighbours, tags, unpack
+from compat.releases import is_repository, neighbours, tags, unpack
 from daemons import ROOT, Daemon, Site
 from e2e.clients import Pages
 from pages import listens
@@ -35,7 +35,7 @@ REVISIONS = neighbours(notifyd.__version__, tags()) or {"none yet": "HEAD"}
 @pytest.fixture(scope="module", params=REVISIONS.values(), ids=str)
 def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the folder with what is in the wheel of a release."""
-    if not (ROOT / ".git").exists():
+    if not is_repository():
         pytest.skip("this is no repository, and has no releases")
     return unpack(request.param, tmp_path_factory.mktemp("release"))
 

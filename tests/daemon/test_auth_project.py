@@ -12,7 +12,7 @@ from django.db import connections, router
 from django.test.utils import override_settings
 from newsrooms import SITE, Newsroom, result
 
-from notifyd.daemon import auth
+from notifyd.daemon import auth, auth_project
 from notifyd.daemon.auth_database import PrimaryRouter
 
 if TYPE_CHECKING:
@@ -248,3 +248,17 @@ def test_cache_that_does_not_exist(newsroom: Newsroom) -> None:
     assert isinstance(newsroom, Newsroom)
     with pytest.raises(auth.SetupError, match=r"no 'other': set \[django\] cache to one of d"):
         auth.cache_url("other")
+
+
+def test_bus_url(newsroom: Newsroom) -> None:
+    """The bus is where the site publishes to: at its own address, or else at a cache's."""
+    assert isinstance(newsroom, Newsroom)
+    own = "redis://127.0.0.1:6379/5"
+    cache = {"default": {"BACKEND": "x", "LOCATION": "redis://127.0.0.1:6379/1"}}
+    with override_settings(CACHES=cache, NOTIFYD={"REDIS_URL": own}):
+        assert auth_project.bus_url("default") == (own, 'NOTIFYD["REDIS_URL"]')
+    with override_settings(CACHES=cache, NOTIFYD={}):
+        assert auth_project.bus_url("default") == (
+            cache["default"]["LOCATION"],
+            "CACHES['default']",
+        )
