@@ -86,7 +86,7 @@ def test_numbers() -> None:
     assert f"less than {bus.REST:g} s ago" in TEXT
     assert f"may take {address.PATIENCE:g} s each" in TEXT
     port = import_string("notifyd.django.views.PORT")
-    assert f"at port {port} of the host" in TEXT
+    assert f"at port {port} of the host" in " ".join(TEXT.split())
 
 
 def test_event_of_the_admin(stream: Stream) -> None:

@@ -136,16 +136,11 @@ def create_token(username: str, *, scoped: bool = True) -> str:
     return str(get_token(user, SCOPE if scoped else ""))
 
 
-def bus_url(alias: str) -> tuple[str, str]:
-    """Return the address of the bus as the site has it, and the setting that it stands in.
-
-    That is what `notifyd.django` publishes to: NOTIFYD["REDIS_URL"], or else a cache. The address
-    may contain a password. Raises SetupError.
-    """
-    notifyd = getattr(settings, "NOTIFYD", None) or {}
-    if isinstance(notifyd, dict) and notifyd.get("REDIS_URL"):
-        return str(notifyd["REDIS_URL"]), 'NOTIFYD["REDIS_URL"]'
-    return cache_url(alias), f"CACHES[{alias!r}]"
+def site_option(name: str) -> str | None:
+    """Return an option of the site's own NOTIFYD, by which `notifyd.django` publishes."""
+    options = getattr(settings, "NOTIFYD", None)
+    value = options.get(name) if isinstance(options, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def cache_url(alias: str) -> str:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from notifyd.daemon import auth_project, bus
 from notifyd.daemon.config import ConfigError
 
 if TYPE_CHECKING:
     from notifyd.daemon.config import Config
+
+# Daemon and site have to agree on these, so the site's word is taken where nobody else has spoken.
+_SHARED: Final = {
+    "django.cache": "CACHE_ALIAS",
+    "redis.prefix": "PREFIX",
+    "redis.url": "REDIS_URL",
+}
 
 
 def resolve(config: Config) -> Config:
@@ -20,25 +27,29 @@ def resolve(config: Config) -> Config:
     """
     try:
         auth_project.setup(config.django.settings, config.django.path)
-        url, setting = config.redis.url, ""
-        if not url:
-            url, setting = auth_project.bus_url(config.django.cache)
+        if not config.django.settings:
+            module = os.environ["DJANGO_SETTINGS_MODULE"]
+            config = _set(config, "django.settings", module, "environment DJANGO_SETTINGS_MODULE")
+        for key, name in _SHARED.items():
+            value = auth_project.site_option(name)
+            if value and key not in config.sources:
+                config = _set(config, key, value, f'NOTIFYD["{name}"]')
+        if not config.redis.url:
+            alias = config.django.cache
+            url = auth_project.cache_url(alias)
+            config = _set(config, "redis.url", url, f"CACHES[{alias!r}]")
     except auth_project.SetupError as error:
         raise ConfigError([str(error)]) from error
     faults = auth_project.faults()
-    if (fault := bus.check_url(url)) is not None:
-        faults.append(fault)
+    if (fault := bus.check_url(config.redis.url)) is not None:
+        faults.append(f"redis.url ({config.sources['redis.url']}): {fault}.")
     if faults:
         raise ConfigError(faults)
-    sources = dict(config.sources)
-    module = os.environ["DJANGO_SETTINGS_MODULE"]
-    if not config.django.settings:
-        sources["django.settings"] = "environment DJANGO_SETTINGS_MODULE"
-    if setting:
-        sources["redis.url"] = setting
-    return dataclasses.replace(
-        config,
-        django=dataclasses.replace(config.django, settings=module),
-        redis=dataclasses.replace(config.redis, url=url),
-        sources=sources,
-    )
+    return config
+
+
+def _set(config: Config, key: str, value: str, source: str) -> Config:
+    section, _, name = key.partition(".")
+    part = dataclasses.replace(getattr(config, section), **{name: value})
+    sources = {**config.sources, key: source}
+    return dataclasses.replace(config, **{section: part, "sources": sources})

@@ -29,9 +29,9 @@ FIRST, LONGEST, REST, PATIENCE, SILENCE, STEADY = 2, 60, 5, 30, 35, 10
 class World:
     """A page, and what is around it: surroundings.js tells what can be done there."""
 
-    def __init__(self, tab: Tab) -> None:
+    def __init__(self, tab: Tab, query: str = "") -> None:
         self.tab = tab
-        tab.go(PAGE)
+        tab.go(PAGE + query)
 
     def __call__(self, what: str, *arguments: object) -> Any:
         """Have something happen."""
@@ -91,7 +91,7 @@ def world(window: Tab) -> Iterator[World]:
     assert max(world.get("world.most").values()) == 1
 
 
-def waiting(code: int | None, seconds: float) -> dict[str, Any]:
+def waiting(code: int | None, seconds: float | None) -> dict[str, Any]:
     """Return what is said before another attempt."""
     return {"state": "waiting", "code": code, "retry_in": seconds}
 
@@ -113,6 +113,19 @@ def test_token_is_asked_for(world: World) -> None:
         "cache": "no-store",
         "redirect": "manual",
     }
+
+
+def test_later_scripts(world: World) -> None:
+    """A script that comes after this one, but before DOMContentLoaded, misses nothing."""
+    assert world.get("heard") == ["connecting"]
+
+
+def test_closed_before_it_began(window: Tab) -> None:
+    """It may even close the connection that there is not yet."""
+    world = World(window, "?close")
+    assert world.state == stopped(None)
+    world("pass", 3600)
+    assert world.requests() == 0
 
 
 def test_hello(world: World) -> None:
@@ -315,6 +328,16 @@ def test_daemon_without_answer(world: World, opens: bool) -> None:  # noqa: FBT0
     assert world.get("world.sockets[0].code") == 1000
 
 
+def test_patience_is_not_silence(world: World) -> None:
+    """How long a connection may be silent says nothing about the attempts after it."""
+    world.connect()
+    world("say", {**WELCOME, "ping": 100})
+    world.end(1006)
+    world("pass", FIRST / 2)
+    world("pass", PATIENCE)
+    assert world.state["state"] == "waiting"
+
+
 def test_dead_link(world: World) -> None:
     """Where the daemon's ping is overdue the link is dead, and is given up for another."""
     world.welcome()
@@ -413,7 +436,9 @@ def test_left_and_returned(world: World, when: str) -> None:
     elif when == "waiting":
         world.end(1006)
     world.tab.run(LEAVE)
-    assert world.state == waiting(None, None)  # type: ignore[arg-type]
+    # Whatever is there to hurry would be done at once.
+    world.chance(0)
+    assert world.state == waiting(None, None)
     assert world.get("world.now()") == {"sockets": 0, "requests": 0, "timers": 0}
     hurry(world, "online")
     world("pass", 3600)

@@ -129,7 +129,8 @@ def test_script(world: World) -> None:
         tab.go(site)
         tab.wait_for("open")
         world.daemon.stop()
-        tab.wait_for("waiting")
+        # The daemon has said when to come back.
+        assert tab.wait_for("waiting")["retry_in"] is not None
         world.daemon.start()
         tab.wait_for("open", 40)
         world.app.do("act")

@@ -250,15 +250,11 @@ def test_cache_that_does_not_exist(newsroom: Newsroom) -> None:
         auth.cache_url("other")
 
 
-def test_bus_url(newsroom: Newsroom) -> None:
-    """The bus is where the site publishes to: at its own address, or else at a cache's."""
+def test_site_option(newsroom: Newsroom) -> None:
+    """An option of the site is what it says in NOTIFYD, and none where it says nothing usable."""
     assert isinstance(newsroom, Newsroom)
-    own = "redis://127.0.0.1:6379/5"
-    cache = {"default": {"BACKEND": "x", "LOCATION": "redis://127.0.0.1:6379/1"}}
-    with override_settings(CACHES=cache, NOTIFYD={"REDIS_URL": own}):
-        assert auth_project.bus_url("default") == (own, 'NOTIFYD["REDIS_URL"]')
-    with override_settings(CACHES=cache, NOTIFYD={}):
-        assert auth_project.bus_url("default") == (
-            cache["default"]["LOCATION"],
-            "CACHES['default']",
-        )
+    with override_settings(NOTIFYD={"PREFIX": "news", "CACHE_ALIAS": None}):
+        assert auth_project.site_option("PREFIX") == "news"
+        assert auth_project.site_option("CACHE_ALIAS") is None
+    with override_settings(NOTIFYD=["PREFIX"]):
+        assert auth_project.site_option("PREFIX") is None

@@ -171,17 +171,11 @@
     // Browsers answer the protocol's pings without a word to the page. The daemon's own message
     // of that name, or anything else it sends, is the only sign that the link still carries.
     after(silence, () => lost(null));
-    switch (frame.notifyd) {
-      case undefined:
-        return dispatch("event", frame);
-      case "welcome":
-        return become("open");
-      case "resync":
-        return dispatch("resync", frame);
-      case "closing":
-        asked = Math.min(frame.retry_in, LONGEST_ASKED);
-      // Whatever else there is belongs to a newer daemon.
-    }
+    // Messages of other names are a newer daemon's, and there is nothing to do about them.
+    if (frame.notifyd === undefined) dispatch("event", frame);
+    else if (frame.notifyd === "welcome") become("open");
+    else if (frame.notifyd === "resync") dispatch("resync", frame);
+    else if (frame.notifyd === "closing") asked = Math.min(frame.retry_in, LONGEST_ASKED);
   }
 
   // Somebody looks at the page again, or the network is back: do not wait as if all were lost.
