@@ -168,7 +168,7 @@ def check_bus(**_: object) -> list[Message]:
             f"The bus shares its Redis database with a cache: {', '.join(shared)}.",
             hint="cache.clear() empties a database, and the history of events with it. Give the "
             'bus one of its own: set NOTIFYD["CACHE_ALIAS"] to a further cache for nothing else, '
-            'at "redis://127.0.0.1:6379/2" say, and the same in [django] cache of notifyd.toml.',
+            'at "redis://127.0.0.1:6379/2" say.',
             id="notifyd.W006",
         )
     ]

@@ -117,7 +117,7 @@ def test_token_is_asked_for(world: World) -> None:
 
 def test_later_scripts(world: World) -> None:
     """A script that comes after this one, but before DOMContentLoaded, misses nothing."""
-    assert world.get("heard") == ["connecting"]
+    assert world.get("world.heard") == ["connecting"]
 
 
 def test_closed_before_it_began(window: Tab) -> None:
