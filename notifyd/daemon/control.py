@@ -87,6 +87,8 @@ class ControlServer:
         exchange = asyncio.ensure_future(self._exchange(reader, writer))
         self._exchanges.add(exchange)
         exchange.add_done_callback(self._exchanges.discard)
+        # Not at the end of the exchange itself: one that is cancelled before it begins has none.
+        exchange.add_done_callback(lambda _: writer.transport.abort())
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -102,8 +104,6 @@ class ControlServer:
         except OSError:
             # Who asked did not wait for the answer.
             pass
-        finally:
-            writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
         pid, uid, _ = _peer(writer.get_extra_info("socket"))

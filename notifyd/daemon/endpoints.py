@@ -100,6 +100,8 @@ class Endpoints:
         exchange = asyncio.ensure_future(self._exchange(reader, writer))
         self._exchanges.add(exchange)
         exchange.add_done_callback(self._exchanges.discard)
+        # Not at the end of the exchange itself: one that is cancelled before it begins has none.
+        exchange.add_done_callback(lambda _: writer.transport.abort())
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -116,8 +118,6 @@ class Endpoints:
         except OSError:
             # The peer vanished or dawdled: nothing that anybody could mend here.
             pass
-        finally:
-            writer.transport.abort()
 
     def _answer(self, request: Request | None) -> Response:
         if request is None:

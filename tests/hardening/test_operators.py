@@ -115,12 +115,19 @@ async def test_second_daemon(attack: Attack, folder: Path) -> None:
     """A daemon whose addresses are taken says which in a sentence, and leaves the other alone."""
     house = attack.house
     doors = (f"{house.host}:{house.port}", house.daemon.addresses[1])
-    free = {"NOTIFYD_CONTROL_SOCKET": f"{folder}/second", "NOTIFYD_SERVER_LISTEN": "127.0.0.1:0"}
-    attempts: dict[str, dict[str, str]] = {
+    attempts = {
         "another daemon listens at": {},
-        f"can't listen on {house.admin}": {**free, "NOTIFYD_ADMIN_LISTEN": house.admin},
-        **{f"can't listen on {door}": {**free, "NOTIFYD_SERVER_LISTEN": door} for door in doors},
+        f"can't listen on {house.admin}": {
+            "NOTIFYD_CONTROL_SOCKET": f"{folder}/second",
+            "NOTIFYD_SERVER_LISTEN": "127.0.0.1:0",
+            "NOTIFYD_ADMIN_LISTEN": house.admin,
+        },
     }
+    for number, door in enumerate(doors):
+        attempts[f"can't listen on {door}"] = {
+            "NOTIFYD_CONTROL_SOCKET": f"{folder}/{number}",
+            "NOTIFYD_SERVER_LISTEN": door,
+        }
     run = functools.partial(asyncio.to_thread, house.daemon.command, "run", timeout=30)
     seconds = await asyncio.gather(*(run(environment=each) for each in attempts.values()))
     for words, second in zip(attempts, seconds, strict=True):
