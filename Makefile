@@ -9,7 +9,7 @@ ARGS   ?=
 # would put packages elsewhere, leave some out, or let other code into the tests.
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_DEPS PIP_CONSTRAINT PIP_REQUIRE_HASHES
 unexport PIP_NO_BINARY PIP_ONLY_BINARY PIP_NO_BUILD_ISOLATION PIP_DRY_RUN PIP_REQUIREMENT
-unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP DJANGO_SETTINGS_MODULE
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUNBUFFERED DJANGO_SETTINGS_MODULE
 
 # Without pip's hint that a newer pip exists: the interpreter's own is what we test with.
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
