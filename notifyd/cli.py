@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 import notifyd
 from notifyd import commands
+from notifyd.core.addresses import MAX_PORT
 from notifyd.core.events import Rejected
 from notifyd.daemon.auth_project import SetupError
 from notifyd.daemon.bus import BusError
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EX_CONFIG: Final = 78
-
-_MOST_PORT: Final = 65_535
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -117,8 +116,8 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
 
 def _port(text: str) -> int:
     port = int(text)
-    if not 1 <= port <= _MOST_PORT:
-        raise argparse.ArgumentTypeError(f"a port is between 1 and {_MOST_PORT}")
+    if not 1 <= port <= MAX_PORT:
+        raise argparse.ArgumentTypeError(f"a port is between 1 and {MAX_PORT}")
     return port
 
 
