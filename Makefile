@@ -75,12 +75,13 @@ needs-demo:
 	@PYTHON=$(PYTHON) .ci/needs demo
 
 # The environment holds what requirements.txt says and nothing else: a package that left the list
-# must not stay behind and hide that somebody still imports it.
+# must not stay behind and hide that somebody still imports it. It is complete, so dependencies are
+# not looked up again: pip would meet newer releases on the way, and refuse them for their hashes.
 $(VENV)/.requirements: requirements.txt
 	@PYTHON=$(PYTHON) .ci/needs python3-venv
 	@echo "==> $(VENV): the packages of requirements.txt"
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --progress-bar off --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --progress-bar off --no-deps --require-hashes -r requirements.txt
 	@touch $@
 
 $(VENV)/.project: pyproject.toml $(VENV)/.requirements
