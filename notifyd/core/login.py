@@ -25,11 +25,31 @@ class Result(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What the database says of an active user: what the user may see, and digests of the log-in.
+
+    A digest changes with the user's password. The first is the one by the site's present key, the
+    others are by keys that it still accepts; none where the site's users have no password.
+    """
+
+    audience: Audience
+    digests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Login:
-    """A user who was authenticated: the primary key as text, and what the user may see."""
+    """A user who was authenticated: the primary key as text, and what the user may see.
+
+    `digest` is the first of the user's `Standing`, empty if there is none. `auth_time` is when the
+    user's first token was accepted, in seconds since the Unix epoch. `as_of` is a position of the
+    stream that had been relayed before the database was read; None: none was known.
+    """
 
     user: str
     audience: Audience
+    digest: str = ""
+    auth_time: float = 0.0
+    as_of: str | None = None
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not an error of the program
