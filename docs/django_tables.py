@@ -7,11 +7,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from notifyd.django import checks
+from notifyd.django import checks, checks_middleware
 from notifyd.django.settings import Settings, faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from types import ModuleType
 
 EXAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "notifyd.E001": {"fault": faults({"HISTORY": 0})[0]},
@@ -22,6 +23,7 @@ EXAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "notifyd.W006": {"shared": ["default"]},
     "notifyd.W007": {"policy": "allkeys-lru"},
     "notifyd.W008": {"name": "mysite.signals.publish_event"},
+    "notifyd.W009": {"fault": "is in MIDDLEWARE more than once"},
 }
 """What the variables stand for in the messages, by id: without them there would be no text."""
 
@@ -58,22 +60,26 @@ def found_checks() -> Iterator[Check]:
 
     Raises NameError for a message with a variable in it for which there is no example.
     """
-    tree = ast.parse(Path(checks.__file__).read_text("utf-8"))
-    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-        for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
-            keywords = {each.arg: each.value for each in call.keywords}
-            if isinstance(call.func, ast.Attribute) and "id" in keywords:
-                id_ = str(ast.literal_eval(keywords["id"]))
-                names = _Names(function, EXAMPLES.get(id_, {}))
-                text, hint = map(names.evaluate, (call.args[0], keywords["hint"]))
-                yield Check(id_, call.func.attr.lower(), text, hint)
+    for module in (checks, checks_middleware):
+        tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+            for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
+                keywords = {each.arg: each.value for each in call.keywords}
+                if isinstance(call.func, ast.Attribute) and "id" in keywords:
+                    id_ = str(ast.literal_eval(keywords["id"]))
+                    names = _Names(module, function, EXAMPLES.get(id_, {}))
+                    text, hint = map(names.evaluate, (call.args[0], keywords["hint"]))
+                    yield Check(id_, call.func.attr.lower(), text, hint)
 
 
 class _Names(dict[str, Any]):
     """What the names in a message mean: as the example has it, else as the function assigns it."""
 
-    def __init__(self, function: ast.FunctionDef, example: Mapping[str, Any]) -> None:
+    def __init__(
+        self, module: ModuleType, function: ast.FunctionDef, example: Mapping[str, Any]
+    ) -> None:
         super().__init__(example)
+        self._module = module
         self._assigned = {
             target.id: node.value
             for node in ast.walk(function)
@@ -88,5 +94,5 @@ class _Names(dict[str, Any]):
 
     def evaluate(self, node: ast.expr) -> Any:
         """Return the value of an expression in the function."""
-        code = compile(ast.Expression(node), checks.__file__, "eval")
-        return eval(code, vars(checks), self)  # noqa: S307 - it is our own code
+        code = compile(ast.Expression(node), str(self._module.__file__), "eval")
+        return eval(code, vars(self._module), self)  # noqa: S307 - it is our own code

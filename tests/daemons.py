@@ -49,24 +49,25 @@ for line in sys.stdin:
     print(json.dumps(printed.getvalue()), flush=True)
 """
 
-# Passwords are hashed badly, and so quickly: nobody logs in with one of these.
+# Passwords are hashed badly, and so quickly: nobody logs in with one of these. What is filled in is
+# no news for anybody, and there may be no Redis. Whatever the demonstration's people may do, in the
+# tests nadia is an editor, omar a reporter.
 _FILL = """
 from django.core.management import call_command
 from django.test.utils import override_settings
-with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+may = {"editors": ["article", "comment"], "reporters": ["comment"]}
+with override_settings(
+    PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
+    NOTIFYD={"ENABLED": False},
+):
     call_command("migrate", verbosity=0)
     call_command("seed")
-"""
-
-# Whatever the demonstration's people may do: in the tests nadia is an editor, omar a reporter.
-_PERMIT = """
-may = {"editors": ["article", "comment"], "reporters": ["comment"]}
-for name, models in may.items():
-    permissions = Permission.objects.filter(codename__in=[f"view_{each}" for each in models])
-    group = Group.objects.get(name=name)
-    group.permissions.set(permissions)
-    user = User.objects.get(username={"editors": "nadia", "reporters": "omar"}[name])
-    user.groups.set([group])
+    for name, models in may.items():
+        permissions = Permission.objects.filter(codename__in=[f"view_{each}" for each in models])
+        group = Group.objects.get(name=name)
+        group.permissions.set(permissions)
+        user = User.objects.get(username={"editors": "nadia", "reporters": "omar"}[name])
+        user.groups.set([group])
 """
 
 
@@ -121,7 +122,7 @@ class Site:
 
     def fill(self) -> None:
         """Create the tables and the people: admin, nadia and omar, and ines, who is inactive."""
-        self.run(_FILL + _PERMIT)
+        self.run(_FILL)
 
     def key(self, username: str) -> str:
         """Return the primary key of a user."""

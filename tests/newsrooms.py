@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import io
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SITE = Path(__file__).parents[1] / "site"
 ADDRESS = "192.0.2.1"
+STOCK = ("django.contrib.auth.backends.ModelBackend", "sesame.backends.ModelBackend")
 # Hashing passwords well takes longer than all the rest.
 FAST = {"PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"]}
 
@@ -93,6 +95,31 @@ async def result(authenticator: auth.Authenticator, token: Any, **how: Any) -> s
     return "ok"
 
 
+def crowd(count: int) -> list[Any]:
+    """Create users with all kinds of rights, the same each time, and return them."""
+    dice = random.Random(count)
+    permissions = [*model("auth.Permission").objects.order_by("pk")]
+    groups = []
+    for number in range(4):
+        group, _created = model("auth.Group").objects.get_or_create(name=f"crowd {number}")
+        group.permissions.set(dice.sample(permissions, 4 * number))
+        groups.append(group)
+    users = []
+    for number in range(count):
+        user, _created = model("auth.User").objects.get_or_create(
+            username=f"crowd {number}",
+            defaults={
+                "password": f"md5$salt${number:032}",
+                "is_active": number % 5 != 1,
+                "is_superuser": number % 7 == 1,
+            },
+        )
+        user.groups.set(dice.sample(groups, dice.randrange(4)))
+        user.user_permissions.set(dice.sample(permissions, dice.choice([0, 0, 3])))
+        users.append(user)
+    return users
+
+
 @contextlib.contextmanager
 def database(settings: dict[str, Any]) -> Iterator[None]:
     """Have the site use another database; connections that are made meanwhile know only that."""
@@ -121,6 +148,7 @@ def sqlite(path: Path) -> dict[str, Any]:
 
 def fill() -> None:
     """Create the tables and the people."""
-    with override_settings(**FAST):
+    # What is filled in is no news for anybody, and there may be no Redis.
+    with override_settings(**FAST, NOTIFYD={"ENABLED": False}):
         call_command("migrate", verbosity=0)
         call_command("seed", stdout=io.StringIO())

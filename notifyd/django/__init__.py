@@ -5,6 +5,22 @@ Nothing here needs the site's models while it is imported, so any module of a si
 """
 
 from notifyd.django.bus import PublishError, PublishUnknown
-from notifyd.django.publisher import anotify, notify
+from notifyd.django.publisher import (
+    anotify,
+    anotify_disconnect,
+    anotify_recheck,
+    notify,
+    notify_disconnect,
+    notify_recheck,
+)
 
-__all__ = ["PublishError", "PublishUnknown", "anotify", "notify"]
+__all__ = [
+    "PublishError",
+    "PublishUnknown",
+    "anotify",
+    "anotify_disconnect",
+    "anotify_recheck",
+    "notify",
+    "notify_disconnect",
+    "notify_recheck",
+]

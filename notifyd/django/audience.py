@@ -39,10 +39,10 @@ def to_rule(
     if not isinstance(everyone, bool):
         raise TypeError("everyone must be True or False")
     named: list[dict[str, Any]] = [
-        {keyword: frozenset(map(to_key, _items(keyword, given)))}
+        {keyword: frozenset(map(to_key, listed(keyword, given)))}
         for keyword, given, to_key in (
-            ("users", users, _user_key),
-            ("groups", groups, _group_key),
+            ("users", users, user_key),
+            ("groups", groups, group_key),
             ("permissions", permissions, _permission_name),
             ("content_types", content_types, _content_type_key),
         )
@@ -62,18 +62,21 @@ def to_rule(
     return NOBODY if NOBODY in rules else Rule(all=rules)
 
 
-def _items(keyword: str, given: Any) -> Iterable[Any]:
+def listed(keyword: str, given: Any) -> Iterable[Any]:
+    """Return the items of what a keyword was given. Raises TypeError if it is no list of them."""
     # The items of a text would be its letters, and of a dict its keys.
     if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
         raise TypeError(f"{keyword} takes a list")
     return given
 
 
-def _user_key(value: Any) -> str:
+def user_key(value: Any) -> str:
+    """Return the key of a user, who may be given by it, as text. Raises TypeError, ValueError."""
     return _key(value, get_user_model())
 
 
-def _group_key(value: Any) -> str:
+def group_key(value: Any) -> str:
+    """Return the key of a group in the same way."""
     return _key(value, apps.get_model("auth.Group"))
 
 

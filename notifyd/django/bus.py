@@ -36,11 +36,24 @@ if TYPE_CHECKING:
 REST: Final = 5.0
 """Seconds for which nobody tries again after Redis was down."""
 
+SETTINGS: Final = {"NOTIFYD", "CACHES", "DJANGO_REDIS_CONNECTION_FACTORY"}
+"""What decides where the bus is."""
+
 # ValueError: what is at the other end may be no Redis; and a name that is no host's.
 _FAULTS: Final = (RedisError, OSError, ValueError)
 
 # Answers, though redis-py takes them for failures of the connection.
 _ANSWERS: Final = (AuthenticationError, AuthorizationError, BusyLoadingError)
+
+# A script, because the answer of XINFO itself has the first and the last entry in it.
+_LOCATE: Final = """
+local epoch = redis.call('GET', KEYS[2])
+if not epoch or redis.call('EXISTS', KEYS[1]) == 0 then return false end
+local info = redis.call('XINFO', 'STREAM', KEYS[1])
+for i = 1, #info, 2 do
+  if info[i] == 'last-generated-id' then return {epoch, info[i + 1]} end
+end
+"""
 
 
 class Reason(enum.StrEnum):
@@ -48,6 +61,7 @@ class Reason(enum.StrEnum):
 
     REJECTED = "rejected"
     ADDRESS = "address"
+    WITHHELD = "withheld"
     SUSPENDED = "suspended"
     CONNECTION = "connection"
     REFUSED = "refused"
@@ -105,23 +119,43 @@ class Breaker:
 class Bus:
     """The stream at an address of Redis, given as what ConnectionPool takes."""
 
-    def __init__(self, address: Mapping[str, Any], *, key: str, history: int) -> None:
+    def __init__(self, address: Mapping[str, Any], *, prefix: str, history: int) -> None:
         self._pool = ConnectionPool(**address)
         self._password = str(address.get("password") or "")
-        self._command = ("XADD", key, "MAXLEN", "~", history, "*")
+        key = stream_key(prefix)
+        self._xadd = ("XADD", key, "MAXLEN", "~", history, "*")
+        self._locate = ("EVAL", _LOCATE, 2, key, epoch_key(prefix))
         self._breaker = Breaker(REST)
 
-    def write(self, entries: Sequence[Fields]) -> None:
+    def write(self, entries: Sequence[Fields], *, anyway: bool = False) -> None:
         """Add entries to the stream, in one round trip. Raises PublishError or PublishUnknown.
 
         Of several entries some may have been written all the same; the exception has the number
-        of the others.
+        of the others. `anyway` means to try even if Redis was down a moment ago.
         """
-        if not self._breaker.allows(time.monotonic()):
+        self._call([self._command(entry) for entry in entries], anyway=anyway)
+
+    def position(self) -> tuple[str, str] | None:
+        """Return the epoch of the bus and the id of its newest entry, None if it has no history.
+
+        Raises PublishError or PublishUnknown, as it is no different from writing.
+        """
+        [found] = self._call([self._locate])
+        if found is None:
+            return None
+        epoch, last = found
+        return epoch.decode("utf-8", "replace"), last.decode()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.disconnect()
+
+    def _call(self, commands: Sequence[tuple[Any, ...]], *, anyway: bool = False) -> list[Any]:
+        if not anyway and not self._breaker.allows(time.monotonic()):
             text = f"Redis was down less than {REST:g} s ago"
-            raise PublishError(Reason.SUSPENDED, text, len(entries))
+            raise PublishError(Reason.SUSPENDED, text, len(commands))
         try:
-            self._write(entries)
+            answers = self._exchange(commands)
         except BusError as error:
             if error.reason is Reason.REFUSED:
                 self._breaker.worked()
@@ -129,13 +163,10 @@ class Bus:
                 self._breaker.failed(time.monotonic())
             raise
         self._breaker.worked()
+        return answers
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._pool.disconnect()
-
-    def _write(self, entries: Sequence[Fields]) -> None:
-        count = len(entries)
+    def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        count = len(commands)
         try:
             # A connection that was closed meanwhile is noticed here, and made anew.
             connection: Any = self._pool.get_connection()
@@ -143,16 +174,14 @@ class Bus:
             reason = Reason.REFUSED if isinstance(error, _ANSWERS) else Reason.CONNECTION
             # Not chained, here and below: only _words() takes out what nobody may read.
             raise PublishError(reason, self._words(error), count) from None
+        answers: list[Any] = []
         refusals: list[ResponseError] = []
         complete = False
         try:
-            connection.send_packed_command(
-                connection.pack_commands([self._xadd(entry) for entry in entries]),
-                check_health=False,
-            )
-            for _ in entries:
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            for _ in commands:
                 try:
-                    connection.read_response()
+                    answers.append(connection.read_response())
                 except ResponseError as error:
                     refusals.append(error)
                 else:
@@ -170,9 +199,10 @@ class Bus:
             self._pool.release(connection)
         if refusals:
             raise PublishError(Reason.REFUSED, self._words(refusals[0]), count)
+        return answers
 
-    def _xadd(self, entry: Fields) -> tuple[Any, ...]:
-        return (*self._command, *(word for pair in entry.items() for word in pair))
+    def _command(self, entry: Fields) -> tuple[Any, ...]:
+        return (*self._xadd, *(word for pair in entry.items() for word in pair))
 
     def _words(self, error: Exception) -> str:
         # A server that doesn't know a command repeats its arguments.
@@ -187,6 +217,11 @@ def stream_key(prefix: str) -> str:
     return f"{{{prefix}}}:events"
 
 
+def epoch_key(prefix: str) -> str:
+    """Return the name of what tells one history of the stream from another."""
+    return f"{{{prefix}}}:epoch"
+
+
 _buses: dict[Settings, Bus] = {}
 
 
@@ -197,8 +232,7 @@ def connect(settings: Settings) -> Bus:
     """
     bus = _buses.get(settings)
     if bus is None:
-        key = stream_key(settings.prefix)
-        made = Bus(options(settings), key=key, history=settings.history)
+        made = Bus(options(settings), prefix=settings.prefix, history=settings.history)
         # Of two threads who come here at once, one makes a bus in vain: it has no connection yet.
         bus = _buses.setdefault(settings, made)
     return bus
@@ -206,7 +240,7 @@ def connect(settings: Settings) -> Bus:
 
 def _forget(*, setting: str, **_: object) -> None:
     """Start afresh when a test changes where the bus is."""
-    if setting in {"NOTIFYD", "CACHES", "DJANGO_REDIS_CONNECTION_FACTORY"}:
+    if setting in SETTINGS:
         while _buses:
             _buses.popitem()[1].close()
 

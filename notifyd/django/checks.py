@@ -20,6 +20,7 @@ from redis.connection import ConnectionPool
 
 from notifyd.django import settings
 from notifyd.django.address import address, options
+from notifyd.django.checks_middleware import check_middleware
 from notifyd.django.signals import DISPATCH_UID
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 
 def register() -> None:
     """Have Django run the checks; to do it again changes nothing."""
-    for check in (check_setting, check_url, check_sesame, check_bus, check_receivers):
+    for check in (
+        *(check_setting, check_url, check_sesame, check_bus),
+        *(check_receivers, check_middleware),
+    ):
         checks.register(check, TAG)
     # It asks Redis, which may be out of reach of whoever runs the checks.
     checks.register(check_eviction, TAG, deploy=True)
@@ -63,7 +67,7 @@ def check_setting(**_: object) -> list[Message]:
 
 def check_url(**_: object) -> list[Message]:
     """Look at the address that the pages connect to."""
-    given = _publishing()
+    given = settings.publishing()
     if given is None:
         return []
     if not given.url:
@@ -151,7 +155,7 @@ def _versions() -> Iterator[Message]:
 
 def check_bus(**_: object) -> list[Message]:
     """Look at where the bus is, and whether somebody else is there who might empty it."""
-    given = _publishing()
+    given = settings.publishing()
     if given is None:
         return []
     try:
@@ -210,7 +214,7 @@ def _place(connection: Mapping[str, Any]) -> Place:
 
 def check_eviction(**_: object) -> list[Message]:
     """Ask Redis whether it might throw the bus away when its memory is full."""
-    given = _publishing()
+    given = settings.publishing()
     try:
         pool = None if given is None else ConnectionPool(**options(given))
     except ImproperlyConfigured:
@@ -245,7 +249,7 @@ def check_eviction(**_: object) -> list[Message]:
 
 def check_receivers(**_: object) -> list[Message]:
     """Look for a second publisher of the admin's log, such as the one of the guide."""
-    if _publishing() is None or not apps.is_installed("django.contrib.admin"):
+    if settings.publishing() is None or not apps.is_installed("django.contrib.admin"):
         return []
     return [
         checks.Warning(
@@ -264,11 +268,3 @@ def _receivers(sender: type) -> Iterator[str]:
         if sender_id == id(sender) and uid != DISPATCH_UID and function is not None:
             name = getattr(function, "__qualname__", type(function).__qualname__)
             yield f"{function.__module__}.{name}"
-
-
-def _publishing() -> settings.Settings | None:
-    """Return NOTIFYD, None if it is faulty, which check_setting() tells, or says not to publish."""
-    if settings.faults(settings.value()):
-        return None
-    given = settings.load()
-    return given if given.enabled else None

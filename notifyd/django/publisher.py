@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,44 +12,26 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
+from django.db.models import Model
 
 from notifyd.core.events import Rejected, Rejection, encode_event, encode_rule, parse_entry
-from notifyd.django.audience import NOBODY, Match, to_rule
+from notifyd.django import commits
+from notifyd.django.audience import NOBODY, Match, group_key, listed, to_rule, user_key
 from notifyd.django.bus import BusError, PublishError, PublishUnknown, Reason, connect, stream_key
+from notifyd.django.controls import Controls
+from notifyd.django.outbox import outbox
 from notifyd.django.settings import load
+from notifyd.django.stats import Stats, stats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from notifyd.core.events import Rule
     from notifyd.django.bus import Fields
 
-__all__ = ["PublishError", "PublishUnknown", "anotify", "notify", "stats", "stream_key"]
+__all__ = ["PublishError", "PublishUnknown", "Stats", "anotify", "notify", "stats", "stream_key"]
 
 log = logging.getLogger("notifyd")
-
-
-class Stats:
-    """What became of this process's events: how many were published, and how many failed why."""
-
-    def __init__(self) -> None:
-        self.published = 0
-        self.failures: dict[str, int] = dict.fromkeys(map(str, Reason), 0)
-        self._lock = threading.Lock()
-
-    def succeeded(self, count: int) -> None:
-        """Count events that were published."""
-        with self._lock:
-            self.published += count
-
-    def failed(self, reason: Reason, count: int) -> None:
-        """Count events that were not, or perhaps not."""
-        with self._lock:
-            self.failures[reason] += count
-
-
-stats: Final = Stats()
-"""The counts of this process, for whatever the site is monitored with."""
 
 
 class _Encoder(DjangoJSONEncoder):
@@ -113,6 +95,68 @@ anotify = sync_to_async(notify)
 """The same for async code: ``await anotify(...)``. It works in the thread of the async ORM."""
 
 
+def notify_disconnect(users: Any, *, required: bool = False, using: str | None = None) -> None:
+    """Have the daemons end all connections of a user, or of several, once the transaction commits.
+
+    `users` are users or their keys, one or a list. Their pages don't connect again until they are
+    loaded anew: to keep somebody out for good, log them out and deactivate them.
+
+    `using` and `required` are as with `notify`, but what Redis doesn't take is repeated until it
+    does: PublishError says that it is not written yet.
+
+    Raises TypeError and ValueError, at once, for what is no user.
+    """
+    is_one = isinstance(users, (Model, str, int, uuid.UUID)) or not isinstance(users, Iterable)
+    keys = _keys("users", [users] if is_one else users, user_key)
+    commits.publish(Controls(disconnect=keys), using=using, required=required)
+
+
+anotify_disconnect = sync_to_async(notify_disconnect)
+"""The same for async code: ``await anotify_disconnect(...)``."""
+
+
+def notify_recheck(
+    *,
+    users: Iterable[Any] | None = None,
+    groups: Iterable[Any] | None = None,
+    everyone: bool = False,
+    required: bool = False,
+    using: str | None = None,
+) -> None:
+    """Have the daemons read anew what users may see, once the transaction is committed.
+
+    That is for changes of which Django tells nobody, by `QuerySet.update()` say, or by SQL, and for
+    permissions that come from elsewhere. Without it they count within five minutes.
+
+    `users`, members of `groups`, both objects or keys, or `everyone`. `using` and `required` are as
+    with `notify_disconnect`.
+
+    Raises TypeError and ValueError, at once, for what can't be understood entirely.
+    """
+    if not isinstance(everyone, bool):
+        raise TypeError("everyone must be True or False")
+    if users is None and groups is None and not everyone:
+        raise ValueError("say whose permissions have changed: users, groups, or everyone")
+    controls = Controls(
+        users=set() if users is None else _keys("users", users, user_key),
+        groups=set() if groups is None else _keys("groups", groups, group_key),
+        everyone=everyone,
+    )
+    commits.publish(controls, using=using, required=required)
+
+
+anotify_recheck = sync_to_async(notify_recheck)
+"""The same for async code: ``await anotify_recheck(...)``."""
+
+
+def _keys(keyword: str, given: Any, to_key: Callable[[Any], str]) -> set[str]:
+    keys = set(map(to_key, listed(keyword, given)))
+    for key in keys:
+        # A lone surrogate raises ValueError: no key of a database has one.
+        key.encode()
+    return keys
+
+
 def encode(event: Mapping[str, Any], rule: Rule | None) -> Fields:
     """Return the fields of the entry, judged as the daemon will judge them.
 
@@ -131,7 +175,10 @@ def encode(event: Mapping[str, Any], rule: Rule | None) -> Fields:
 
 
 def publish(entries: Sequence[Fields], *, using: str | None, required: bool = False) -> None:
-    """Write entries to the bus once the transaction is committed, unless that is switched off."""
+    """Write entries to the bus once the transaction is committed, unless that is switched off.
+
+    They fail while a control waits to be written: they would overtake it.
+    """
     settings = load()
     if not entries or not settings.enabled:
         return
@@ -139,6 +186,9 @@ def publish(entries: Sequence[Fields], *, using: str | None, required: bool = Fa
     def write() -> None:
         try:
             try:
+                if outbox.withholds():
+                    text = "a control that was published before is not written yet"
+                    raise PublishError(Reason.WITHHELD, text, len(entries))
                 connect(settings).write(entries)
             except ImproperlyConfigured as error:
                 raise PublishError(Reason.ADDRESS, str(error), len(entries)) from None

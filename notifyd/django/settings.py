@@ -66,6 +66,14 @@ def load() -> Settings:
     return Settings(**{key.lower(): given[key] for key in KINDS if key in given})
 
 
+def publishing() -> Settings | None:
+    """Return the setting, None if it is faulty, which a check tells, or says not to publish."""
+    if faults(value()):
+        return None
+    given = load()
+    return given if given.enabled else None
+
+
 def value() -> Any:
     """Return what the site has set, whatever it is."""
     return getattr(settings, "NOTIFYD", {})

@@ -29,6 +29,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    # First, so that no query comes before it: what a page shows is then no older than the position
+    # in the stream from which it gets events.
+    "notifyd.django.middleware.PositionMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -1,23 +1,23 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.apps import apps
 from django.db.models.signals import post_save
-from newsrooms import SITE, model
+from newsrooms import model
 from streams import Stream
 
 from notifyd.django import signals
 from notifyd.django.apps import NotifydConfig
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from servers import RedisServer
+
+    Run = Callable[[str, str], str]
 
 pytest_plugins = ["newsroom_fixtures"]
 
@@ -31,34 +31,16 @@ SESAME_TOKENS = ["sesame.tokens_v2"]
 """
 
 
-def run(folder: Path, settings: str, script: str) -> str:
-    """Run a script in a process of its own, with a site's settings, and return what it prints."""
-    (folder / "mine.py").write_text(settings)
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script],
-        cwd=folder,
-        env={
-            "PATH": os.environ["PATH"],
-            "DJANGO_SETTINGS_MODULE": "mine",
-            "PYTHONPATH": f"{folder}:{SITE}",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout.strip()
-
-
-def test_import(tmp_path: Path) -> None:
+def test_import(run: Run) -> None:
     """What a site imports can be imported before Django is set up, or even configured."""
     script = (
         "from notifyd.django import PublishError, PublishUnknown, anotify, notify\n"
+        "from notifyd.django import notify_disconnect, notify_recheck\n"
         "from django.apps import apps\n"
         "from django.conf import settings\n"
         "print(apps.ready, settings.configured)\n"
     )
-    assert run(tmp_path, "", script) == "False False"
+    assert run("", script) == "False False"
 
 
 @pytest.mark.usefixtures("seeded")
@@ -81,8 +63,8 @@ def test_ready_again(stream: Stream) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 6])
-def test_installed_app_is_all(place: int, folder: Path, redis_server: RedisServer) -> None:
-    """One more line in INSTALLED_APPS, wherever, and the admin's log is published."""
+def test_installed_app_is_all(place: int, run: Run, redis_server: RedisServer) -> None:
+    """One more line in INSTALLED_APPS, wherever, and it is published what Django tells of."""
     settings = (
         "from newsroom.settings import *\n"
         "INSTALLED_APPS = [app for app in INSTALLED_APPS if app.startswith('django.')]\n"
@@ -103,11 +85,14 @@ def test_installed_app_is_all(place: int, folder: Path, redis_server: RedisServe
         "for users in [user], [user, user]:\n"
         "    LogEntry.objects.log_actions(user.pk, users, 2)\n"
     )
-    run(folder, settings, script)
-    assert [event["object"] for event in Stream(redis_server).events()] == ["nadia"] * 3
+    run(settings, script)
+    client: Any = redis_server.client()
+    [control, *events] = [fields for _, fields in client.xrange("{notifyd}:events")]
+    assert json.loads(control[b"control"]) == {"recheck": {"users": ["1"]}}
+    assert [json.loads(fields[b"event"])["object"] for fields in events] == ["nadia"] * 3
 
 
-def test_without_admin(folder: Path, redis_server: RedisServer) -> None:
+def test_without_admin(run: Run, redis_server: RedisServer) -> None:
     """A site without the admin publishes its own events, and never loads the admin's models."""
     settings = MINIMAL + (
         "INSTALLED_APPS = [f'django.contrib.{app}' for app in ('auth', 'contenttypes')]\n"
@@ -124,6 +109,6 @@ def test_without_admin(folder: Path, redis_server: RedisServer) -> None:
         "notify({'n': 1}, groups=[1], required=True)\n"
         "print('django.contrib.admin.models' in sys.modules)\n"
     )
-    said = run(folder, settings, script)
+    said = run(settings, script)
     assert said == "System check identified no issues (0 silenced).\nFalse"
     assert Stream(redis_server).events() == [{"n": 1}]

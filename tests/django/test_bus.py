@@ -12,7 +12,7 @@ from django.test.utils import override_settings
 from servers import LOOPBACK, RedisServer
 from waiting import wait_until
 
-from notifyd.daemon.bus_stream import keys
+from notifyd.daemon.bus_stream import LOCATE, keys
 from notifyd.django import bus
 from notifyd.django.bus import Breaker, Bus, PublishError, PublishUnknown, Reason, connect
 from notifyd.django.settings import Settings, load
@@ -62,6 +62,34 @@ def test_stream_key() -> None:
     """The stream's name is the one that the daemon reads."""
     assert bus.stream_key("notifyd") == "{notifyd}:events"
     assert bus.stream_key("news") == keys("news")[0]
+
+
+def test_epoch_key() -> None:
+    """The name of the epoch, too, is the one that the daemon reads."""
+    assert bus.epoch_key("news") == keys("news")[1]
+
+
+def test_position(stream: Stream) -> None:
+    """The position is the one that the daemon would begin at, or none before there was a daemon."""
+    connect(load()).write([ENTRY])
+    assert connect(load()).position() is None
+    epoch, _, last = stream.client.eval(LOCATE, 2, *keys("notifyd"), "e1")
+    assert connect(load()).position() == (epoch.decode(), last.decode())
+
+
+def test_anyway(stream: Stream) -> None:
+    """Somebody who must doesn't wait until the rest is over, and ends it for all."""
+    way = connect(load())
+    with stream.server.stopped():
+        for anyway in (False, True):
+            with pytest.raises(PublishError) as caught:
+                way.write([ENTRY], anyway=anyway)
+            assert caught.value.reason is Reason.CONNECTION
+    with pytest.raises(PublishError, match="less than 5 s ago"):
+        way.write([ENTRY])
+    way.write([ENTRY], anyway=True)
+    way.write([ENTRY])
+    assert len(stream.entries()) == 2
 
 
 def test_write(stream: Stream) -> None:

@@ -19,6 +19,7 @@ from newsrooms import model
 from servers import free_port
 
 from notifyd.django import checks
+from notifyd.django.checks_middleware import check_middleware
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -345,6 +346,48 @@ def test_receivers_without_admin() -> None:
     assert apps.is_installed("django.contrib.admin")
     with modify_settings(INSTALLED_APPS={"remove": ["django.contrib.admin"]}):
         assert ids(checks.check_receivers) == []
+
+
+POSITION = "notifyd.django.middleware.PositionMiddleware"
+SESSION = "django.contrib.sessions.middleware.SessionMiddleware"
+OTHERS = ["django.middleware.security.SecurityMiddleware", "django.middleware.gzip.GZipMiddleware"]
+
+
+@pytest.fixture
+def own_middleware(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give the path of a middleware that is made from that of the sessions, and of a function."""
+    module: Any = ModuleType("own_middleware")
+    module.Session = type("Session", (import_string(SESSION),), {})
+    module.function = lambda get_response: get_response
+    monkeypatch.setitem(sys.modules, "own_middleware", module)
+    return "own_middleware"
+
+
+@pytest.mark.parametrize(
+    ("listed", "fault"),
+    [
+        ([], None),
+        ([SESSION], None),
+        ([POSITION, *OTHERS, SESSION], None),
+        ([*OTHERS, "own_middleware.function", "no.such", POSITION, SESSION], None),
+        ([*OTHERS, SESSION, POSITION], f"comes after {SESSION}, which"),
+        (["own_middleware.Session", POSITION], "comes after own_middleware.Session, which"),
+        ([POSITION, SESSION, POSITION], "is in MIDDLEWARE more than once"),
+    ],
+)
+@pytest.mark.usefixtures("own_middleware")
+def test_middleware(listed: list[str], fault: str | None) -> None:
+    """W009: the position is noted twice, or after something that may read the database."""
+    with override_settings(NOTIFYD={}, MIDDLEWARE=listed):
+        found = check_middleware()
+    assert [message.id for message in found] == (["notifyd.W009"] if fault else [])
+    assert all(f"PositionMiddleware {fault}" in message.msg for message in found)
+
+
+def test_middleware_is_checked() -> None:
+    """`manage.py check` tells of it."""
+    with override_settings(NOTIFYD={}, MIDDLEWARE=[SESSION, POSITION]):
+        assert "W009" in report()
 
 
 def test_report() -> None:

@@ -19,13 +19,26 @@ from newsrooms import Newsroom, model
 from waiting import wait_until
 
 from notifyd.core.events import MAX_EVENT_BYTES, Rejected, Rejection, Rule
-from notifyd.django import PublishError, PublishUnknown, anotify, bus, notify, publisher
+from notifyd.django import (
+    PublishError,
+    PublishUnknown,
+    anotify,
+    anotify_disconnect,
+    anotify_recheck,
+    bus,
+    notify,
+    notify_disconnect,
+    notify_recheck,
+    publisher,
+)
 from notifyd.django.publisher import Stats, stats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from streams import Stream
+
+    Written = Callable[[], list[dict[str, Any]]]
 
 pytest_plugins = ["newsroom_fixtures"]
 pytestmark = pytest.mark.usefixtures("newsroom")
@@ -353,11 +366,108 @@ async def test_async(stream: Stream) -> None:
     assert stream.events() == [{"n": 1}, {"n": 2}]
 
 
+def test_disconnect(written: Written) -> None:
+    """A user, a key, or several of both are disconnected on commit."""
+    nadia = get_user_model().objects.get(username="nadia")
+    many = get_user_model().objects.filter(username__in=["nadia", "omar"])
+    keys = sorted(str(each.pk) for each in many)
+    with transaction.atomic():
+        notify_disconnect(nadia)
+        assert written() == []
+    for given in (nadia.pk, str(nadia.pk), [nadia], (nadia.pk, nadia), many):
+        notify_disconnect(given)
+    notify_disconnect([])
+    assert written() == [{"disconnect": {"users": [str(nadia.pk)]}}] * 5 + [
+        {"disconnect": {"users": keys}}
+    ]
+
+
+@pytest.mark.parametrize("given", [None, b"1", {"1": 1}, True, [None], 1.5])
+def test_disconnect_nobody(given: Any, written: Written) -> None:
+    """What is no user is refused at once."""
+    with pytest.raises(TypeError):
+        notify_disconnect(given)
+    with pytest.raises(TypeError):
+        notify_recheck(users=given or [given])
+    assert written() == []
+
+
+def test_disconnect_unsaved(written: Written) -> None:
+    """A user who was never saved has no key, and a text that is no Unicode is none."""
+    for given in (get_user_model()(), "\ud800"):
+        with pytest.raises(ValueError, match=r"no key|surrogates"):
+            notify_disconnect(given)
+    assert written() == []
+
+
+def test_recheck(written: Written) -> None:
+    """What users, members of groups, or all may see is read anew on commit."""
+    nadia = get_user_model().objects.get(username="nadia")
+    editors = model("auth.Group").objects.get(name="editors")
+    with transaction.atomic():
+        notify_recheck(users=[nadia, 9], groups=[editors])
+        assert written() == []
+    notify_recheck(groups=[7])
+    notify_recheck(everyone=True)
+    notify_recheck(users=[])
+    keys = sorted([str(nadia.pk), "9"])
+    assert written() == [
+        {"recheck": {"users": keys, "groups": [str(editors.pk)]}},
+        {"recheck": {"groups": ["7"]}},
+        {"recheck": {"all": True}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error"),
+    [
+        ({}, ValueError),
+        ({"everyone": False}, ValueError),
+        ({"everyone": 1}, TypeError),
+        ({"users": "1"}, TypeError),
+        ({"groups": 1}, TypeError),
+    ],
+)
+def test_recheck_nobody(keywords: dict[str, Any], error: type[Exception], written: Written) -> None:
+    """Whoever doesn't say whose permissions have changed hears of it at once."""
+    with pytest.raises(error):
+        notify_recheck(**keywords)
+    assert written() == []
+
+
+def test_control_using(written: Written, other: str) -> None:
+    """It is the transaction of the named database that counts."""
+    with transaction.atomic(using=other):
+        notify_disconnect(1, using=other)
+        notify_recheck(users=[2])
+        assert written() == [{"recheck": {"users": ["2"]}}]
+    assert written()[1:] == [{"disconnect": {"users": ["1"]}}]
+
+
+@pytest.mark.usefixtures("without_redis")
+def test_control_required() -> None:
+    """Who requires it hears that it is not written yet."""
+    with pytest.raises(PublishError):
+        notify_disconnect(1, required=True)
+    with pytest.raises(PublishError):
+        notify_recheck(everyone=True, required=True)
+    notify_recheck(everyone=True)
+
+
+async def test_control_async(written: Written) -> None:
+    """In async code the same is awaited."""
+    await anotify_disconnect(1)
+    await anotify_recheck(everyone=True)
+    await sync_to_async(connections.close_all)()
+    assert written() == [{"disconnect": {"users": ["1"]}}, {"recheck": {"all": True}}]
+
+
 def test_stats() -> None:
     """Every reason is there from the start, so that nobody waits for the first of its kind."""
     assert set(stats.failures) == {
         "rejected",
         "address",
+        "withheld",
         "suspended",
         "connection",
         "refused",

@@ -80,6 +80,16 @@ def test_script(request_: HttpRequest) -> None:
     assert len(token) == 64
 
 
+def test_position(request_: Any) -> None:
+    """The position of the request is handed on as it is, where there is one."""
+    request_.notifyd_position = None
+    assert "data-since" not in Script(render(RequestContext(request_))).attributes
+    request_.notifyd_position = ('e"1', "1763797912345-0")
+    attributes = Script(render(RequestContext(request_))).attributes
+    assert attributes["data-epoch"] == 'e"1'
+    assert attributes["data-since"] == "1763797912345-0"
+
+
 def test_csrf_token(request_: HttpRequest) -> None:
     """The token in the page is the one that the token view wants, and its cookie is sent."""
     token = str(Script(render(RequestContext(request_))).attributes["data-csrf-token"])
