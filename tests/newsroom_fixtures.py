@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.conf import settings
 from django.db.backends.signals import connection_created
-from newsrooms import SITE, Newsroom, database, fill, sqlite
+from newsrooms import SITE, STOCK, Newsroom, database, fill, sqlite
 
 from notifyd.core.audience import Vocabulary
 from notifyd.core.limits import Buckets
@@ -30,6 +33,8 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("newsroom") / "newsroom.sqlite3"
     os.environ.setdefault("NEWSROOM_DATABASE", str(path))
     auth.setup("newsroom.settings", str(SITE))
+    # What tests change is their own affair. Those that want a bus override it.
+    settings.NOTIFYD = {**settings.NOTIFYD, "ENABLED": False}
     with database(sqlite(path)):
         fill()
     return path
@@ -59,6 +64,29 @@ def newsroom_on_postgres(seeded_postgres: dict[str, Any]) -> Iterator[Newsroom]:
     """Give the newsroom on PostgreSQL, the same for all tests of a run."""
     with database(seeded_postgres):
         yield Newsroom()
+
+
+@pytest.fixture(params=["newsroom", "newsroom_on_postgres"], ids=["sqlite", "postgresql"])
+def any_newsroom(request: pytest.FixtureRequest) -> Newsroom:
+    """Give the newsroom on one database after the other."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Newsroom)
+    return found
+
+
+@pytest.fixture
+def backends(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Give a function that puts classes among the site's authentication backends."""
+    module = types.ModuleType("backends_of_the_test")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    def use(*classes: Any, stock: tuple[str, ...] = STOCK) -> None:
+        for number, each in enumerate(classes):
+            setattr(module, f"Backend{number}", each)
+        added = [f"{module.__name__}.Backend{number}" for number in range(len(classes))]
+        monkeypatch.setattr(settings, "AUTHENTICATION_BACKENDS", [*added, *stock])
+
+    return use
 
 
 @pytest.fixture

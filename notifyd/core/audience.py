@@ -54,6 +54,11 @@ class Vocabulary:
                 mask |= 1 << bit
         return mask
 
+    def words(self, mask: int) -> list[str]:
+        """Return the words that a mask was made of, in the order in which they became known."""
+        # A copy: other threads may add words meanwhile. A word's bit is its place in the table.
+        return [word for bit, word in enumerate(list(self._bits)) if mask >> bit & 1]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Audience:

@@ -24,6 +24,18 @@ class Result(enum.StrEnum):
     ERROR = "error"
 
 
+class Outcome(enum.StrEnum):
+    """What became of reading a user anew: the label of `notifyd_rechecks_total`."""
+
+    KEPT = "kept"
+    CHANGED = "changed"
+    REVOKED = "revoked"
+    STALE = "stale"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    GONE = "gone"
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What the database says of an active user: what the user may see, and digests of the log-in.
@@ -41,14 +53,16 @@ class Login:
     """A user who was authenticated: the primary key as text, and what the user may see.
 
     `digest` is the first of the user's `Standing`, empty if there is none. `auth_time` is when the
-    user's first token was accepted, in seconds since the Unix epoch. `as_of` is a position of the
-    stream that had been relayed before the database was read; None: none was known.
+    user's first token was accepted, and `read_at` when the audience was last read from the
+    database, both in seconds since the Unix epoch. `as_of` is a position of the stream that had
+    been relayed before that; None: none was known.
     """
 
     user: str
     audience: Audience
     digest: str = ""
     auth_time: float = 0.0
+    read_at: float = 0.0
     as_of: str | None = None
 
 

@@ -1,32 +1,30 @@
 """Authentication: from a token to a user and what that user may see.
 
-The event loop's part: who may ask, how many at a time and for how long. The site is set up by
-`auth_project`, its users are read by `auth_accounts`, in threads; this module is their front.
+The event loop's part, and for others the whole: who may ask, and what came of it. The site is
+set up by `auth_project`; its users are read by `auth_accounts`, in the threads of `auth_threads`,
+for which one waits in `auth_queue`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import math
-import queue
 import re
-import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from notifyd.core.login import Login, Refused, Result
 from notifyd.daemon.auth_accounts import Accounts
 from notifyd.daemon.auth_database import Patience, close_connections, database_fault
 from notifyd.daemon.auth_project import SetupError, cache_url, create_token, faults, setup
+from notifyd.daemon.auth_queue import Queue
+from notifyd.daemon.auth_threads import Threads
+from notifyd.daemon.auth_tokens import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from notifyd.core.audience import Vocabulary
     from notifyd.core.limits import Buckets
-    from notifyd.daemon.auth_accounts import Answer
+    from notifyd.core.login import Standing
 
 __all__ = [
     "Authenticator",
@@ -58,9 +56,9 @@ class Authenticator:
     seconds: `timeout` is for one authentication from beginning to end, `statement_timeout` for
     one query and for connecting. `failures` limits the failed attempts from each address.
     `observe` is told how long each attempt took that got as far as waiting for a thread.
+    `position` tells up to where the stream was relayed; it is asked before the database is.
 
-    `results` counts the outcomes. `database` tells whether the database answered when it was last
-    asked, None before the first time.
+    `results` counts the outcomes.
     """
 
     def __init__(
@@ -73,24 +71,29 @@ class Authenticator:
         unscoped: bool,
         failures: Buckets,
         observe: Callable[[float], None],
+        position: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.results: dict[str, int] = dict.fromkeys(map(str, Result), 0)
-        self.database: bool | None = None
-        self._accounts = Accounts(vocabulary, unscoped=unscoped)
         self._patience = Patience(statement_timeout)
         self._timeout = timeout
         self._failures = failures
         self._observe = observe
-        self._answered = -math.inf
         self._closed = False
-        # Whoever waits for a thread waits here and not in the queue: those who give up leave
-        # nothing behind, however long the database stays away.
-        self._idle = asyncio.Semaphore(threads)
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._threads = threads
-        for number in range(threads):
-            # No executor: the end of the process would wait for its threads, stuck or not.
-            threading.Thread(target=self._work, name=f"auth-{number}", daemon=True).start()
+        accounts = Accounts(vocabulary, unscoped=unscoped)
+        self._queue = Queue(
+            accounts.answer,
+            accounts.read,
+            Threads(threads, leave=close_connections),
+            most=accounts.most,
+            position=position,
+            check=self.check,
+            settle=self._settle,
+        )
+
+    @property
+    def database(self) -> bool | None:
+        """Whether the database answered when it was last asked, None before the first time."""
+        return self._queue.database
 
     async def authenticate(self, token: str, *, bare: bool, address: str | None) -> Login:
         """Return the user whom the token names. Raises Refused.
@@ -98,16 +101,57 @@ class Authenticator:
         A `bare` token came by itself, without a hello around it. Without an address there is no
         limit on failures.
         """
+        # The cheapest first: a stranger's nonsense costs neither a thread nor a query.
+        if not _looks_like_token(token):
+            self.count(Result.INVALID, address)
+            raise Refused(Result.INVALID, "it does not look like a token")
         try:
-            login = await self._authenticate(token, bare=bare, address=address)
+            self.check(address)
         except Refused as refused:
-            self.results[refused.result] += 1
-            if address is not None and refused.result in _FAILURES:
-                # Charged, not asked for: whoever tries many at a time gets no more of them.
-                self._failures.charge(address, time.monotonic())
+            self.count(refused.result, address)
             raise
+        began = time.monotonic()
+        outcome = await self._queue.ask(Claim(token, bare), address, self._timeout)
+        self._observe(time.monotonic() - began)
+        # What the client is to blame for has been charged already.
+        if isinstance(outcome, Refused):
+            self.results[outcome.result] += 1
+            raise outcome
         self.results[Result.OK] += 1
-        return login
+        return outcome
+
+    async def read(
+        self,
+        users: Sequence[str],
+        timeout: float | None = None,  # noqa: ASYNC109 - it is about the database, as for authenticate
+    ) -> tuple[str | None, dict[str, Standing | None]]:
+        """Return where users stand by their primary keys as text, and as of which position.
+
+        None stands for those who are gone or not active. Two hundred take little longer than a
+        few, and are as many as one job should have. Raises Refused for all of them, with
+        Result.TIMEOUT after the time of an authentication or another, or with Result.ERROR.
+        """
+        if self._closed:
+            raise _stopping()
+        outcome = await self._queue.read(users, self._timeout if timeout is None else timeout)
+        if isinstance(outcome, Refused):
+            raise outcome
+        return outcome
+
+    def check(self, address: str | None) -> None:
+        """Raise Refused if nobody is let in at all, or nobody from this address for a while.
+
+        Nothing is counted by it: a refusal, too, is for `count`.
+        """
+        if self._closed:
+            raise _stopping()
+        if address is not None and self._failures.empty(address, time.monotonic()):
+            raise _too_many()
+
+    def count(self, result: Result, address: str | None) -> None:
+        """Count how an attempt ended that was made elsewhere; the address pays for its failures."""
+        self.results[result] += 1
+        self._charge(result, address)
 
     async def close(self) -> None:
         """End the threads; those that the database doesn't let go are left behind."""
@@ -115,81 +159,33 @@ class Authenticator:
             return
         self._closed = True
         self._patience.end()
-        await asyncio.wait([self._submit(None) for _ in range(self._threads)], timeout=_GRACE)
+        await self._queue.close(_stopping, _GRACE)
 
-    async def _authenticate(self, token: str, *, bare: bool, address: str | None) -> Login:
-        # The cheapest first: a stranger's nonsense costs neither a thread nor a query.
-        if not _looks_like_token(token):
-            raise Refused(Result.INVALID, "it does not look like a token")
-        self._check(address)
-        began = time.monotonic()
-        outcome: Login | Refused
-        try:
-            async with asyncio.timeout(self._timeout):
-                outcome = await self._ask(token, bare=bare, address=address)
-        except TimeoutError:
-            # If others were answered meanwhile, the database is merely busy.
-            if self._answered < began:
-                self.database = False
-            outcome = Refused(Result.TIMEOUT, f"no answer within {self._timeout:g} s")
-        self._observe(time.monotonic() - began)
+    def _settle(self, address: str | None, outcome: Login | Refused) -> Login | Refused:
+        """Return what a client learns, as if all of a job had been asked one after the other.
+
+        When the failures of an address are used up nobody from there learns any more, not even
+        that a token is good: a job must not be worth two hundred guesses.
+        """
+        if address is not None and self._failures.empty(address, time.monotonic()):
+            return _too_many()
         if isinstance(outcome, Refused):
-            raise outcome
+            # Whoever has left meanwhile pays, too: the work was done.
+            self._charge(outcome.result, address)
         return outcome
 
-    def _check(self, address: str | None) -> None:
-        if self._closed:
-            raise Refused(Result.ERROR, "the daemon is stopping")
-        if address is not None and self._failures.empty(address, time.monotonic()):
-            raise Refused(Result.RATE_LIMITED, "too many failures from this address")
-
-    async def _ask(self, token: str, *, bare: bool, address: str | None) -> Login | Refused:
-        await self._idle.acquire()
-        try:
-            # Again: a crowd from one address may have got this far before its first failed.
-            self._check(address)
-        except Refused as refused:
-            self._idle.release()
-            return refused
-        job = functools.partial(self._accounts.answer, token, bare=bare)
-        answer = await self._submit(job)
-        assert answer is not None, "only the end of a thread has no answer"
-        return answer.outcome
-
-    def _submit(self, job: Callable[[], Answer] | None) -> asyncio.Future[Answer | None]:
-        waiter: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
-        self._jobs.put((job, waiter))
-        return waiter
-
-    def _work(self) -> None:
-        """Do jobs, in a thread, until one of them is None."""
-        while self._do_next():
-            pass
-
-    def _do_next(self) -> bool:
-        # A function of its own, so that an idle thread has no token or login in its variables.
-        job, waiter = self._jobs.get()
-        answer = None
-        if job is None:
-            close_connections()
-        else:
-            answer = job()
-        # A query that was stuck may return when the loop is closed: nobody is left to be told.
-        with suppress(RuntimeError):
-            waiter.get_loop().call_soon_threadsafe(self._finish, waiter, answer)
-        return job is not None
-
-    def _finish(self, waiter: asyncio.Future[Answer | None], answer: Answer | None) -> None:
-        self._idle.release()
-        if answer is not None and answer.database is not None:
-            self.database = answer.database
-            self._answered = time.monotonic()
-        # The client may have left, or its time may be over.
-        if not waiter.done():
-            waiter.set_result(answer)
+    def _charge(self, result: Result, address: str | None) -> None:
+        if address is not None and result in _FAILURES:
+            # Charged, not asked for: whoever tries many at a time gets no more of them.
+            self._failures.charge(address, time.monotonic())
 
 
-_Job = tuple["Callable[[], Answer] | None", "asyncio.Future[Answer | None]"]
+def _stopping() -> Refused:
+    return Refused(Result.ERROR, "the daemon is stopping")
+
+
+def _too_many() -> Refused:
+    return Refused(Result.RATE_LIMITED, "too many failures from this address")
 
 
 def _looks_like_token(token: object) -> bool:

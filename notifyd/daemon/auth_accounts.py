@@ -1,262 +1,202 @@
-"""The site's users and what they may see, by django-sesame's tokens and Django's permissions.
+"""The jobs of the threads: who sent these tokens, and what may these users see.
 
-Everything here may block, and runs in threads. What needs the site's models is looked up by name
-once the project is set up, since none can be imported before.
+Everything here may block. A job serves many at once, which is where the speed comes from, and
+answers each as if it had come alone: what is wrong with one is never held against another.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import structlog
-from django.apps import apps
-from django.conf import settings
-from django.contrib.auth import get_user_model
-from django.core.exceptions import PermissionDenied
-from django.db import DataError, Error, router, transaction
-from django.utils import timezone
-from django.utils.module_loading import import_string
+from django.db import Error, InterfaceError, OperationalError
 
-from notifyd.core.audience import Audience
 from notifyd.core.login import Login, Refused, Result
 from notifyd.daemon.auth_database import describe, refresh_connections
-from notifyd.daemon.auth_project import SCOPE
+from notifyd.daemon.auth_standing import Standings
+from notifyd.daemon.auth_tokens import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Callable, Iterator, Sequence
 
     from notifyd.core.audience import Vocabulary
+    from notifyd.core.login import Standing
+    from notifyd.daemon.auth_tokens import Claim, Found
 
 log = structlog.stdlib.get_logger()
 
-# A max_age in seconds that no token has reached: their timestamps are 32 bits wide.
-_EVER: Final = 1 << 40
+_T = TypeVar("_T")
 
-# How long the tables of content types and permissions are believed, in seconds.
-_FRESH: Final = 5.0
+_MOST: Final = 200
+"""Tokens in one job."""
 
-# Where a backend may have its own idea of what a user may do.
-_PERMISSION_METHODS: Final = (
-    "has_perm",
-    "get_all_permissions",
-    "get_user_permissions",
-    "get_group_permissions",
-    "_get_permissions",
-    "_get_user_permissions",
-    "_get_group_permissions",
-)
+_SLICE: Final = 0.5
+"""Seconds that a job goes on with what it has to do one by one."""
+
+_AWAY: Final = (OperationalError, InterfaceError)
+"""What is raised for a database that can't be reached, or doesn't answer in time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Generic[_T]):
     """What a thread brings back, refusals included: nobody may be left to take an exception.
 
     `database` tells whether the database answered; None: it was not asked.
     """
 
-    outcome: Login | Refused
+    outcome: _T
     database: bool | None
 
 
-class _Tables(NamedTuple):
-    """What the site knows of: the content type that each word shows, and all permissions.
-
-    `known` are the words that were looked for when the content types were read, or before.
-    """
-
-    content_types: Mapping[str, str]
-    permissions: AbstractSet[str]
-    known: AbstractSet[str]
-    read: float
-
-
 class Accounts:
-    """Answers for tokens. With `unscoped`, a bare one may be unscoped as in the plain guide."""
+    """Answers for tokens and users. With `unscoped`, a bare token may be so as in the plain guide.
+
+    `most` is how many tokens one job takes well.
+    """
 
     def __init__(self, vocabulary: Vocabulary, *, unscoped: bool) -> None:
-        self._vocabulary = vocabulary
-        self._unscoped = unscoped
-        self._one_time = bool(getattr(settings, "SESAME_ONE_TIME", False))
-        self._tables: _Tables | None = None
-        backends = [import_string(path) for path in settings.AUTHENTICATION_BACKENDS]
-        sesame = import_string("sesame.backends.SesameBackendMixin")
-        # The setting may name functions, too, that make a backend.
-        classes = [each for each in backends if isinstance(each, type)]
-        self._backend = _lenient(next(each for each in classes if issubclass(each, sesame)))
-        users = get_user_model()
-        mixin = import_string("django.contrib.auth.models.PermissionsMixin")
-        self._has_groups = issubclass(users, mixin)
-        self._has_permissions = hasattr(users, "has_perm")
-        # A has_perm of the site's own may deny something even to a superuser.
-        self._stock_users = self._has_groups and _agree(
-            users, [mixin], ["has_perm", "get_all_permissions"]
-        )
-        stock = import_string("django.contrib.auth.backends.ModelBackend")
-        self._stock = (
-            self._stock_users
-            and classes == backends
-            and all(_agree(e, [stock, *stock.__bases__], _PERMISSION_METHODS) for e in classes)
-        )
+        self._tokens = Tokens(unscoped=unscoped)
+        self._standings = Standings(vocabulary)
+        self.most = _MOST if self._tokens.bulk else 1
 
-    def answer(self, token: str, *, bare: bool) -> Answer:
-        """Return who sent the token, or why nobody did; never raises."""
-        backend = None
-        try:
-            refresh_connections()
-            try:
-                backend = self._backend()
-                login = self._login(backend, token, bare=bare)
-            finally:
-                refresh_connections()
-        except Refused as refused:
-            # Nonsense is refused without a query, and says nothing of the database.
-            asked = backend is not None and backend.users
-            return Answer(refused.with_traceback(None), True if asked else None)
-        except Exception as error:  # noqa: BLE001 - code of the site was run, which may raise anything
-            words = describe(error, token)
-            log.error("auth.error", error=words)  # noqa: TRY400 - it would be the traceback of the site's own code, at every attempt
-            failed = isinstance(error, Error)
-            return Answer(Refused(Result.ERROR, type(error).__name__), False if failed else None)
-        return Answer(login, database=True)
+    def answer(self, claims: Sequence[Claim], as_of: str | None) -> Answer[list[Login | Refused]]:
+        """Return who sent each token, or why nobody did; never raises.
 
-    def _login(self, backend: Any, token: str, *, bare: bool) -> Login:
-        scopes = (SCOPE, "") if bare and self._unscoped else (SCOPE,)
-        user = _find(backend, token, scopes)
-        if user is None:
-            late = _find(backend, token, scopes, max_age=_EVER)
-            if late is None:
-                raise Refused(Result.INVALID, "not a valid token, or already used")
-            raise Refused(Result.EXPIRED, f"the token of user {late.pk} has expired")
-        if not backend.admits(user):
-            raise Refused(Result.INACTIVE, f"user {user.pk} is not active")
-        login = Login(str(user.pk), self._audience(user))
-        # Last: if anything above fails, the client may try its token again.
-        if self._one_time:
-            _use_up(user)
-        return login
-
-    def _audience(self, user: Any) -> Audience:
-        groups = user.groups.values_list("pk", flat=True) if self._has_groups else ()
-        if self._stock_users and user.is_active and user.is_superuser:
-            return Audience.build(self._vocabulary, groups=groups, superuser=True)
-        permissions, content_types = self._granted(user)
-        return Audience.build(
-            self._vocabulary, permissions=permissions, content_types=content_types, groups=groups
-        )
-
-    def _granted(self, user: Any) -> tuple[AbstractSet[str], list[str]]:
-        """Return the permissions of a user, and the content types that these show."""
-        if not self._has_permissions:
-            return set(), []
-        granted: AbstractSet[str] = set()
-        if hasattr(user, "get_all_permissions"):
-            granted = user.get_all_permissions()
-        tables = self._read_tables(granted)
-        if not self._stock:
-            # Only the answer to has_perm counts, and it may go beyond what can be listed.
-            candidates = {*granted, *tables.permissions, *tables.content_types}
-            granted = {word for word in candidates if user.has_perm(word)}
-        shown = tables.content_types.keys() & granted
-        return granted, [tables.content_types[word] for word in shown]
-
-    def _read_tables(self, granted: AbstractSet[str]) -> _Tables:
-        """Return what the site knows of, at most some seconds old.
-
-        It is read again at once when a user has a permission that was never looked up, so that
-        one for a new content type takes effect together with it.
+        `as_of` is a position that was relayed before. There may be fewer answers than tokens, but
+        one at least: those at the end were left for lack of time, and have to be asked again.
         """
-        tables, now = self._tables, time.monotonic()
-        known: AbstractSet[str] = frozenset()
-        if tables is not None and now - tables.read < _FRESH:
-            if granted <= tables.known:
-                return tables
-            known = tables.known
-        content_types = {
-            f"{app}.{verb}_{model}": str(key)
-            for key, app, model in apps.get_model("contenttypes.ContentType")
-            .objects.order_by()
-            .values_list("pk", "app_label", "model")
-            for verb in ("view", "change")
-        }
-        permissions = frozenset() if self._stock else _all_permissions()
-        known = {*known, *granted, *content_types}
-        tables = self._tables = _Tables(content_types, permissions, known, now)
-        return tables
+        job = _Job([claim.token for claim in claims])
+        outcome = job.attempt(self._answer, job, claims, as_of)
+        if isinstance(outcome, Refused):
+            # One each, since whoever is told will raise it.
+            outcome = [Refused(outcome.result, str(outcome)) for _ in claims]
+        return Answer(outcome, job.database)
+
+    def read(self, users: Sequence[str]) -> Answer[dict[str, Standing | Refused | None]]:
+        """Return where each user stands, None for those who are gone or inactive; never raises."""
+        job = _Job()
+        outcome = job.attempt(self._read, job, users)
+        if isinstance(outcome, Refused):
+            outcome = dict.fromkeys(users, outcome)
+        return Answer(outcome, job.database)
+
+    def _answer(
+        self, job: _Job, claims: Sequence[Claim], as_of: str | None
+    ) -> list[Login | Refused]:
+        with _refreshed():
+            backend = self._tokens.begin()
+            if len(claims) > 1:
+                job.tried(self._tokens.gather, backend, claims)
+            found = []
+            for claim in job.in_time(claims):
+                found.append(job.attempt(self._tokens.find, backend, claim))
+                # Nonsense is refused without a query, and says nothing of the database.
+                if backend.users and job.database is None:
+                    job.database = True
+            users = [each.user for each in found if not isinstance(each, Refused)]
+            standings = job.tried(self._standings.gather, users) or {}
+            return [
+                each
+                if isinstance(each, Refused)
+                else job.attempt(self._admit, job, each, standings, as_of)
+                for each in job.in_time(found)
+            ]
+
+    def _admit(
+        self, job: _Job, found: Found, standings: dict[Any, Standing], as_of: str | None
+    ) -> Login:
+        user, read_at = found.user, job.began
+        if user.pk not in standings:
+            standings[user.pk] = self._standings.of(user)
+        standing = standings[user.pk]
+        # Last: if anything above fails, the client may try its token again.
+        self._tokens.use_up(found)
+        job.database = True
+        digest = next(iter(standing.digests), "")
+        return Login(
+            str(user.pk), standing.audience, digest, time.time(), read_at=read_at, as_of=as_of
+        )
+
+    def _read(self, job: _Job, users: Sequence[str]) -> dict[str, Standing | Refused | None]:
+        with _refreshed():
+            backend = self._tokens.begin()
+            keys = self._tokens.keys(users)
+            known = job.tried(self._tokens.fetch, keys.values()) or {}
+            read: dict[str, Standing | Refused | None] = dict.fromkeys(users)
+            found = {}
+            for text, key in keys.items():
+                user = job.one_of_many(self._tokens.user, backend, key, known)
+                if isinstance(user, Refused):
+                    read[text] = user
+                elif user is not None:
+                    found[text] = user
+            standings = job.tried(self._standings.gather, found.values()) or {}
+            for text, user in found.items():
+                read[text] = standings.get(user.pk) or job.one_of_many(self._standings.of, user)
+            if keys and not any(isinstance(each, Refused) for each in read.values()):
+                job.database = True
+            return read
 
 
-def _find(backend: Any, token: str, scopes: Iterable[str], **age: int) -> Any:
-    """Return the user whom the token names in one of the scopes, None if there is none."""
-    for scope in scopes:
-        # Tokens of version 1 know neither scopes nor another age. A forged token may carry a key
-        # that no database can store. And a backend may refuse by raising PermissionDenied.
-        with suppress(NotImplementedError, DataError, OverflowError, ValueError, PermissionDenied):
-            user = backend.authenticate(None, sesame=token, scope=scope, **age)
-            if user is not None:
-                return user
-    return None
+class _Job:
+    """How the work of one job goes. None of the secrets gets into the log.
 
-
-def _use_up(user: Any) -> None:
-    """Invalidate a one-time token as `sesame.utils.get_user` does, by saving last_login.
-
-    That function itself would pass the token to the receivers of user_login_failed.
+    `began` is in Unix time. `database` tells whether the database answered when it was last asked.
     """
-    users = type(user)
-    alias = router.db_for_write(users, instance=user)
-    now = timezone.now()
-    with transaction.atomic(using=alias):
-        # Of two uses at the same time only one finds what both have read. Then save, besides,
-        # because the site's signals and methods may want to know.
-        unused = users._default_manager.using(alias).filter(pk=user.pk, last_login=user.last_login)  # noqa: SLF001 - documented all the same
-        if not unused.update(last_login=now):
-            raise Refused(Result.INVALID, f"the token of user {user.pk} was used meanwhile")
-        user.last_login = now
-        user.save(using=alias, update_fields=["last_login"])
+
+    def __init__(self, secrets: Sequence[str] = ()) -> None:
+        self.began = time.time()
+        self.database: bool | None = None
+        self._secrets = secrets
+
+    def attempt(self, work: Callable[..., _T], *arguments: Any) -> _T | Refused:
+        """Do what may fail, and return a refusal if it does."""
+        try:
+            return self.one_of_many(work, *arguments)
+        except _AWAY as error:
+            return self._failed(error)
+
+    def one_of_many(self, work: Callable[..., _T], *arguments: Any) -> _T | Refused:
+        """Do the same, but raise what a database raises that is not there, or too slow.
+
+        It would be so for all the others, too.
+        """
+        try:
+            return work(*arguments)
+        except Refused as refused:
+            return refused.with_traceback(None)
+        except _AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001 - code of the site was run, which may raise anything
+            return self._failed(error)
+
+    def tried(self, work: Callable[..., _T], *arguments: Any) -> _T | None:
+        """Do at once what could be done one by one; None if that does not work."""
+        outcome = self.one_of_many(work, *arguments)
+        return None if isinstance(outcome, Refused) else outcome
+
+    def in_time(self, items: Sequence[_T]) -> Iterator[_T]:
+        """Yield items, at least one, until the job has taken long enough."""
+        end = time.monotonic() + _SLICE
+        for number, item in enumerate(items):
+            if number and time.monotonic() > end:
+                return
+            yield item
+
+    def _failed(self, error: Exception) -> Refused:
+        log.error("auth.error", error=describe(error, *self._secrets))
+        if isinstance(error, Error):
+            self.database = False
+        return Refused(Result.ERROR, type(error).__name__)
 
 
-def _all_permissions() -> AbstractSet[str]:
-    rows = (
-        apps.get_model("auth.Permission")
-        .objects.order_by()
-        .values_list("content_type__app_label", "codename")
-    )
-    return {f"{app}.{codename}" for app, codename in rows}
-
-
-def _agree(kind: type, stock: Iterable[type], names: Iterable[str]) -> bool:
-    """Tell whether a class has those methods from a stock class, or not at all."""
-    return all(
-        not hasattr(kind, name) or any(getattr(kind, name) is getattr(s, name, None) for s in stock)
-        for name in names
-    )
-
-
-def _lenient(configured: Any) -> Any:
-    """Return the site's backend as a class that finds inactive users, too, and each only once.
-
-    An instance serves one token, which is tried in more than one way: the first query answers for
-    all, so a forged token costs no more than any other.
-    """
-
-    class Lenient(configured):  # type: ignore[misc] # known only when the settings are
-        def __init__(self) -> None:
-            super().__init__()
-            self.users: dict[Any, Any] = {}
-
-        def get_user(self, user_id: Any) -> Any:
-            if user_id not in self.users:
-                self.users[user_id] = super().get_user(user_id)
-            return self.users[user_id]
-
-        def user_can_authenticate(self, _user: Any) -> bool:
-            return True
-
-        def admits(self, user: Any) -> bool:
-            judge = getattr(super(), "user_can_authenticate", None)
-            return judge is None or bool(judge(user))
-
-    return Lenient
+@contextlib.contextmanager
+def _refreshed() -> Iterator[None]:
+    refresh_connections()
+    try:
+        yield
+    finally:
+        refresh_connections()

@@ -182,6 +182,16 @@ def test_masks_are_sets(one: list[str], two: list[str]) -> None:
     assert vocabulary.find(two) == vocabulary.intern(two) == second
 
 
+@given(st.lists(st.text(max_size=2)), st.lists(st.text(max_size=2)))
+def test_words_of_a_mask(one: list[str], two: list[str]) -> None:
+    """A mask has the words that it was made of, and no others that the table knows."""
+    vocabulary = Vocabulary()
+    first, second = vocabulary.intern(one), vocabulary.intern(two)
+    assert vocabulary.words(first) == list(dict.fromkeys(one))
+    assert set(vocabulary.words(second)) == set(two)
+    assert vocabulary.words(0) == []
+
+
 def test_a_mask_is_small() -> None:
     """Four hundred permissions take some fifty bytes."""
     mask = Vocabulary().intern(f"app.permission_{n}" for n in range(400))

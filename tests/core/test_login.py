@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from notifyd.core.audience import Audience, Vocabulary
-from notifyd.core.login import Login, Refused, Result
+from notifyd.core.login import Login, Outcome, Refused, Result, Standing
 from notifyd.core.protocol import CloseCode, Reconnect
 
 
@@ -50,3 +52,39 @@ def test_a_login_is_a_user_and_an_audience() -> None:
     """Logins of the same user with the same audience are equal."""
     audience = Audience.build(Vocabulary(), groups=[1])
     assert Login("7", audience) == Login("7", audience) != Login("8", audience)
+
+
+def test_the_outcomes_of_a_recheck() -> None:
+    """What became of reading a user anew is counted as one of seven outcomes."""
+    names = "kept changed revoked stale error timeout gone"
+    assert [str(outcome) for outcome in Outcome] == names.split()
+
+
+def test_what_a_login_is_true_of() -> None:
+    """A login that was made of nothing but a user and an audience is true as of no position."""
+    login = Login("7", Audience.build(Vocabulary()))
+    assert (login.digest, login.auth_time, login.read_at, login.as_of) == ("", 0.0, 0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("digest", "as_of"), [("other", "1-0"), ("digest", None), ("digest", "1-1"), ("digest", "1-0")]
+)
+def test_logins_differ_by_what_was_read(digest: str, as_of: str | None) -> None:
+    """Two logins are equal only if they were read with the same password at the same position."""
+    audience = Audience.build(Vocabulary())
+    login = Login("7", audience, digest="digest", as_of="1-0")
+    same = (digest, as_of) == ("digest", "1-0")
+    assert (login == Login("7", audience, digest=digest, as_of=as_of)) is same
+
+
+def test_a_standing_may_have_no_digest() -> None:
+    """Where users have no password, the database says only what they may see."""
+    audience = Audience.build(Vocabulary())
+    assert Standing(audience) == Standing(audience, ()) != Standing(audience, ("digest",))
+
+
+@pytest.mark.parametrize("name", ["audience", "digest", "auth_time", "read_at", "as_of"])
+def test_a_login_is_renewed_and_not_changed(name: str) -> None:
+    """What is known of a user is replaced as a whole, never in part under somebody's hands."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(Login("7", Audience.build(Vocabulary())), name, None)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connections
-from newsrooms import SITE, Newsroom, forged, login, result
+from newsrooms import ADDRESS, SITE, Newsroom, crowd, forged, login, result
 from structlog.testing import capture_logs
 from waiting import until
 
 from notifyd.core.limits import Buckets
+from notifyd.core.login import Result, Standing
 from notifyd.daemon.auth import Authenticator, Refused
 
 if TYPE_CHECKING:
@@ -156,6 +157,132 @@ async def test_rate_limit_of_a_crowd(newsroom: Newsroom, make: Make) -> None:
     assert crowd.count("invalid") <= 3 + 2
 
 
+async def test_rate_limit_within_a_job(newsroom: Newsroom, make: Make) -> None:
+    """A good token among guesses is of no use once the guesses from its address are used up."""
+    authenticator = make(threads=1, failures=Buckets(0.001, 3, most=10))
+    token = await newsroom.token("nadia")
+    texts = [forged(1), *[forged(1)] * 5, token]
+    tries = await asyncio.gather(*(result(authenticator, text) for text in texts))
+    assert tries == ["invalid"] * 3 + ["rate_limited"] * 4
+
+
+async def test_rate_limit_spares_the_neighbours(newsroom: Newsroom, make: Make) -> None:
+    """Others who come at the same time don't pay for the failures of an address."""
+    authenticator = make(threads=1, failures=Buckets(0.001, 3, most=10))
+    token = await newsroom.token("nadia")
+    guesses = [result(authenticator, forged(1)) for _ in range(10)]
+    others = [result(authenticator, token, address="192.0.2.2") for _ in range(10)]
+    _, *tries = await asyncio.gather(*guesses, *others)
+    assert tries[-10:] == ["ok"] * 10
+
+
+@pytest.mark.usefixtures("patient")
+async def test_rate_limit_of_those_who_leave(locked: sqlite3.Connection, make: Make) -> None:
+    """Who leaves before the answer pays for the work all the same."""
+    authenticator = make(threads=1, failures=Buckets(0.001, 1, most=10))
+    task = asyncio.create_task(login(authenticator, forged(1)))
+    await until(lambda: not authenticator._queue._threads.idle)
+    task.cancel()
+    await asyncio.wait([task])
+    locked.rollback()
+    await until(lambda: authenticator.database)
+    assert await result(authenticator, forged(1)) == "rate_limited"
+
+
+async def test_check(newsroom: Newsroom, make: Make) -> None:
+    """Others who admit clients can ask for an address, which counts nothing by itself."""
+    assert isinstance(newsroom, Newsroom)
+    authenticator = make(failures=Buckets(0.001, 1, most=10))
+    authenticator.check(ADDRESS)
+    authenticator.count(Result.EXPIRED, ADDRESS)
+    for _ in range(2):
+        with pytest.raises(Refused, match=r"^too many failures from this address$"):
+            authenticator.check(ADDRESS)
+    authenticator.check("192.0.2.2")
+    authenticator.check(None)
+    assert sum(authenticator.results.values()) == authenticator.results["expired"] == 1
+
+
+@pytest.mark.parametrize("kind", [Result.OK, Result.TIMEOUT, Result.RATE_LIMITED, Result.ERROR])
+async def test_count(newsroom: Newsroom, make: Make, kind: Result) -> None:
+    """What a client is not to blame for is counted, and its address doesn't pay."""
+    assert isinstance(newsroom, Newsroom)
+    authenticator = make(failures=Buckets(0.001, 1, most=10))
+    authenticator.count(kind, ADDRESS)
+    authenticator.count(kind, None)
+    authenticator.check(ADDRESS)
+    assert authenticator.results[kind] == 2
+
+
+async def test_crowd(any_newsroom: Newsroom, make: Make, queries: list[str]) -> None:
+    """Many who come at once are logged in together, by a few queries."""
+    people = [user for user in await any_newsroom.run(crowd, 40) if user.is_active]
+    tokens = [await any_newsroom.token(user.username) for user in people] * 10
+    seconds: list[float] = []
+    authenticator = make(threads=2, observe=seconds.append)
+    del queries[:]
+    found = await asyncio.gather(*(login(authenticator, token) for token in tokens))
+    assert [each.user for each in found] == [str(user.pk) for user in people] * 10
+    # Two come alone; the others need two jobs, or three.
+    assert len([sql for sql in queries if " FROM " in sql]) <= 5 * 5
+    assert (authenticator.results["ok"], len(seconds)) == (len(tokens), len(tokens))
+
+
+async def test_position(newsroom: Newsroom, make: Make) -> None:
+    """A login, and what is read, is true as of the position before the database was asked."""
+    positions = iter(["1-0", "2-0"])
+    authenticator = make(position=lambda: next(positions))
+    found = await login(authenticator, await newsroom.token("nadia"))
+    assert found.as_of == "1-0"
+    as_of, standings = await authenticator.read([found.user])
+    assert as_of == "2-0"
+    assert standings == {found.user: Standing(found.audience, (found.digest,))}
+
+
+async def test_no_position(newsroom: Newsroom, make: Make) -> None:
+    """Where nobody knows a position, there is none."""
+    authenticator = make()
+    assert (await login(authenticator, await newsroom.token("nadia"))).as_of is None
+    assert await authenticator.read([]) == (None, {})
+
+
+async def test_read(newsroom: Newsroom, make: Make) -> None:
+    """Users who are gone or inactive stand nowhere, and a reading is no authentication."""
+    seconds: list[float] = []
+    authenticator = make(observe=seconds.append)
+    keys = [str((await newsroom.user(name)).pk) for name in ("nadia", "ines")]
+    _, standings = await authenticator.read([*keys, "2000000000", "nonsense"])
+    assert [*standings] == [*keys, "2000000000", "nonsense"]
+    assert [key for key, each in standings.items() if each is not None] == keys[:1]
+    assert (sum(authenticator.results.values()), seconds) == (0, [])
+    assert authenticator.database is True
+
+
+@pytest.mark.parametrize("seconds", [None, 0.1])
+async def test_read_timeout(locked: sqlite3.Connection, make: Make, seconds: float | None) -> None:
+    """A reading that takes too long is refused as a whole, after the time that it was given."""
+    authenticator = make(timeout=0.2 if seconds is None else 60)
+    with pytest.raises(Refused, match=r"^no answer within 0.[12] s$") as refused:
+        await authenticator.read(["1", "2"], timeout=seconds)
+    assert refused.value.result == "timeout"
+    assert authenticator.database is False
+    locked.rollback()
+
+
+async def test_read_error(newsroom: Newsroom, make: Make) -> None:
+    """A reading that the database fails is refused as a whole."""
+    assert isinstance(newsroom, Newsroom)
+    authenticator = make()
+    path = connections.settings["default"]["NAME"]
+    with sqlite3.connect(path) as tables:
+        tables.execute("ALTER TABLE auth_user RENAME TO away")
+    tables.close()
+    with capture_logs() as lines, pytest.raises(Refused) as refused:
+        await authenticator.read(["1", "2"])
+    assert (refused.value.result, authenticator.database) == ("error", False)
+    assert [line["error"] for line in lines] == ["OperationalError: no such table: auth_user"]
+
+
 async def test_timeout(locked: sqlite3.Connection, make: Make) -> None:
     """Whoever has no answer in time is told so, and the database counts as away."""
     seconds: list[float] = []
@@ -175,15 +302,6 @@ async def test_timeout_of_the_queue(locked: sqlite3.Connection, make: Make) -> N
     assert tries == ["timeout"] * 3
     locked.rollback()
     await until(lambda: authenticator.database)
-
-
-async def test_busy_is_not_away(newsroom: Newsroom, make: Make) -> None:
-    """A timeout while others are answered says nothing against the database."""
-    authenticator = make(threads=1, timeout=0.3)
-    token = await newsroom.token("nadia")
-    tries = await asyncio.gather(*(result(authenticator, token) for _ in range(1000)))
-    assert set(tries) == {"ok", "timeout"}
-    assert authenticator.database is True
 
 
 @pytest.mark.usefixtures("patient")
@@ -206,11 +324,11 @@ async def test_client_that_left(locked: sqlite3.Connection, make: Make) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     authenticator = make(threads=1)
     tasks = [asyncio.create_task(login(authenticator, forged(1))) for _ in range(3)]
-    await until(authenticator._idle.locked)
+    await until(lambda: not authenticator._queue._threads.idle)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-    assert authenticator._jobs.qsize() == 0
+    assert len(authenticator._queue) == 0
     locked.rollback()
     await until(lambda: authenticator.database)
     del task, tasks
@@ -259,6 +377,9 @@ async def test_close(newsroom: Newsroom, make: Make) -> None:
     await until(lambda: not any(thread.is_alive() for thread in before))
     with pytest.raises(Refused, match=r"^the daemon is stopping$"):
         await login(authenticator, await newsroom.token("nadia"))
+    with pytest.raises(Refused, match=r"^the daemon is stopping$"):
+        await authenticator.read(["1"])
+    await authenticator.close()
 
 
 @pytest.mark.usefixtures("patient")
@@ -266,7 +387,7 @@ async def test_close_with_a_stuck_thread(locked: sqlite3.Connection, make: Make)
     """Closing doesn't wait for a database that doesn't answer, nor does whoever waits."""
     authenticator = make(threads=1)
     tasks = [asyncio.create_task(result(authenticator, forged(1))) for _ in range(2)]
-    await until(authenticator._idle.locked)
+    await until(lambda: not authenticator._queue._threads.idle)
     async with asyncio.timeout(5):
         await authenticator.close()
     locked.rollback()

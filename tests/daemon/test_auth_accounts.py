@@ -1,30 +1,35 @@
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import dataclasses
 import json
 import os
-import shutil
+import sqlite3
 import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.conf import settings
-from django.contrib.auth.signals import user_login_failed
-from django.core.exceptions import PermissionDenied
-from django.db import connections, router
+from django.db import connections
+from django.db.backends.signals import connection_created
+from django.db.models.signals import post_save
 from django.test.utils import override_settings
 from django.utils.module_loading import import_string
-from newsrooms import Newsroom, forged, login, model, result
+from newsrooms import STOCK, Newsroom, crowd, forged, login, result
 from structlog.testing import capture_logs
 
-from notifyd.core.events import Rule
+from notifyd.core.audience import Vocabulary
+from notifyd.core.login import Login, Refused, Standing
+from notifyd.daemon import auth_accounts
+from notifyd.daemon.auth_accounts import Accounts
+from notifyd.daemon.auth_tokens import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from notifyd.core.audience import Audience
     from notifyd.daemon.auth import Authenticator
 
     Make = Callable[..., Authenticator]
@@ -32,79 +37,60 @@ if TYPE_CHECKING:
 pytest_plugins = ["newsroom_fixtures"]
 
 AUTHSITE = Path(__file__).parent / "authsite"
-STOCK = ["django.contrib.auth.backends.ModelBackend", "sesame.backends.ModelBackend"]
 
 
-def shows(audience: Audience, *keys: str) -> bool:
-    """Tell whether an audience sees each of these content types."""
-    return all(audience.sees(Rule(content_types=frozenset({key}))) for key in keys)
+async def answer(
+    newsroom: Newsroom, accounts: Accounts, tokens: Sequence[str], *, bare: bool = False
+) -> list[Login | str]:
+    """Return what one job makes of tokens: a login without its times, or why there is none."""
+    claims = [Claim(token, bare) for token in tokens]
+    found = (await newsroom.run(accounts.answer, claims, None)).outcome
+    return [
+        str(each.result)
+        if isinstance(each, Refused)
+        else dataclasses.replace(each, auth_time=0, read_at=0)
+        for each in found
+    ]
 
 
-def may(audience: Audience, word: str) -> bool:
-    """Tell whether an audience has a permission."""
-    return audience.sees(Rule(permissions=frozenset({word})))
+async def read(
+    newsroom: Newsroom, accounts: Accounts, users: Sequence[str]
+) -> dict[str, Standing | str | None]:
+    """Return what one job reads of users: where they stand, or why that can't be known."""
+    found = (await newsroom.run(accounts.read, users)).outcome
+    return {key: str(e.result) if isinstance(e, Refused) else e for key, e in found.items()}
+
+
+async def tokens_of(newsroom: Newsroom, people: Sequence[Any], scope: str = "notifyd") -> list[str]:
+    """Return a new token of each of these users."""
+    get_token = import_string("sesame.utils.get_token")
+    made: list[str]
+    made = await newsroom.run(lambda: [str(get_token(user, scope)) for user in people])
+    return made
 
 
 @pytest.fixture
-def backends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Give a function that puts classes among the site's authentication backends."""
-    module = sys.modules[__name__]
-
-    def use(*classes: Any, stock: tuple[str, ...] = tuple(STOCK)) -> None:
-        for number, each in enumerate(classes):
-            monkeypatch.setattr(module, f"Backend{number}", each, raising=False)
-        sys.modules.setdefault("backends_of_the_test", module)
-        added = [f"backends_of_the_test.Backend{number}" for number in range(len(classes))]
-        monkeypatch.setattr(settings, "AUTHENTICATION_BACKENDS", [*added, *stock])
-
-    yield use
-    sys.modules.pop("backends_of_the_test", None)
+def accounts(newsroom: Newsroom) -> Accounts:
+    """Give the jobs over the newsroom as it is set up."""
+    assert isinstance(newsroom, Newsroom)
+    return Accounts(Vocabulary(), unscoped=True)
 
 
-async def test_content_types(newsroom: Newsroom, make: Make) -> None:
-    """Users see the content types of the models that they may view or change, and no others."""
-    articles = [*await newsroom.content_types("article")]
-    comments = [*await newsroom.content_types("comment")]
-    authenticator = make()
-    nadia = (await login(authenticator, await newsroom.token("nadia"))).audience
-    rosa = (await login(authenticator, await newsroom.token("rosa"))).audience
-    assert shows(nadia, *articles, *comments)
-    assert shows(rosa, *comments)
-    assert not shows(rosa, *articles)
-    assert not shows(nadia, *await newsroom.content_types("user"))
+@contextlib.contextmanager
+def no_lists() -> Iterator[None]:
+    """Have something of the site in the way of queries with a list."""
 
+    def obstruct(execute: Any, sql: str, params: Any, many: Any, context: Any) -> Any:
+        if " IN (%s, " in sql:
+            raise RuntimeError("no lists here")
+        return execute(sql, params, many, context)
 
-@pytest.mark.parametrize(("verb", "seen"), [("view", 1), ("change", 1), ("add", 0), ("delete", 0)])
-async def test_verbs(newsroom: Newsroom, make: Make, verb: str, seen: int) -> None:
-    """One of view and change is enough to see a content type, and nothing else is."""
-    user = await newsroom.user("rosa")
-    wanted = model("auth.Permission").objects.filter(codename=f"{verb}_session")
-    await newsroom.run(lambda: user.user_permissions.set(wanted))
-    audience = (await login(make(), await newsroom.token("rosa"))).audience
-    assert shows(audience, *await newsroom.content_types("session")) is bool(seen)
-    assert may(audience, f"sessions.{verb}_session")
+    def install(connection: Any, **_: object) -> None:
+        connection.execute_wrappers.append(obstruct)
 
-
-async def test_permissions(newsroom: Newsroom, make: Make) -> None:
-    """An audience has all permissions of its user, from groups and otherwise."""
-    audience = (await login(make(), await newsroom.token("nadia"))).audience
-    assert may(audience, "articles.change_article")
-    assert not may(audience, "sessions.delete_session")
-
-
-async def test_groups(newsroom: Newsroom, make: Make) -> None:
-    """An audience has its user's groups, by primary key as text."""
-    audience = (await login(make(), await newsroom.token("nadia"))).audience
-    assert audience.groups == {str((await newsroom.group("editors")).pk)}
-
-
-async def test_superuser(newsroom: Newsroom, make: Make, queries: list[str]) -> None:
-    """A superuser sees everything by a flag, and nothing is enumerated."""
-    authenticator, token = make(), await newsroom.token("admin")
-    del queries[:]
-    audience = (await login(authenticator, token)).audience
-    assert (audience.superuser, audience.permissions) == (True, 0)
-    assert len(queries) == 2
+    connection_created.connect(install)
+    yield
+    connection_created.disconnect(install)
 
 
 async def test_queries(newsroom: Newsroom, make: Make, queries: list[str]) -> None:
@@ -123,249 +109,6 @@ async def test_queries_of_the_first(newsroom: Newsroom, make: Make, queries: lis
     del queries[:]
     await login(make(), token)
     assert len(queries) == 5
-
-
-@pytest.mark.parametrize("bare", [True, False])
-async def test_queries_of_a_forgery(
-    newsroom: Newsroom,
-    make: Make,
-    queries: list[str],
-    bare: bool,  # noqa: FBT001 - a parameter of the test
-) -> None:
-    """A forged token costs one query, in however many ways it is tried."""
-    key = (await newsroom.user("admin")).pk
-    del queries[:]
-    assert await result(make(), forged(key), bare=bare) == "invalid"
-    assert len(queries) == 1
-
-
-async def test_new_content_type(newsroom: Newsroom, make: Make) -> None:
-    """A content type that is new shows at once, whatever is remembered of the others."""
-    authenticator = make()
-    await login(authenticator, await newsroom.token("rosa"))
-
-    def found() -> str:
-        created = model("contenttypes.ContentType").objects.create(app_label="polls", model="poll")
-        permission = model("auth.Permission").objects.create(
-            content_type=created, codename="view_poll", name="x"
-        )
-        model("auth.Group").objects.get(name="reporters").permissions.add(permission)
-        return str(created.pk)
-
-    key = await newsroom.run(found)
-    assert shows((await login(authenticator, await newsroom.token("rosa"))).audience, key)
-
-
-async def test_strange_permission(newsroom: Newsroom, make: Make, queries: list[str]) -> None:
-    """A permission for no content type is looked up once, not at each login."""
-    kind = await newsroom.content_types("article")
-    user = await newsroom.user("rosa")
-
-    def grant() -> None:
-        permission = model("auth.Permission").objects.create(
-            content_type_id=int(*kind), codename="view_everything", name="x"
-        )
-        user.user_permissions.add(permission)
-
-    await newsroom.run(grant)
-    authenticator, token = make(threads=1), await newsroom.token("rosa")
-    await login(authenticator, await newsroom.token("nadia"))
-    await login(authenticator, token)
-    del queries[:]
-    await login(authenticator, token)
-    assert len(queries) == 4
-
-
-async def test_inactive(newsroom: Newsroom, make: Make) -> None:
-    """An inactive user is told apart from a bad token, by the name of the primary key only."""
-    token = await newsroom.token("ines")
-    pk = (await newsroom.user("ines")).pk
-    authenticator = make()
-    with pytest.raises(Exception, match=rf"^user {pk} is not active$"):
-        await login(authenticator, token)
-    assert authenticator.results["inactive"] == 1
-
-
-async def test_expired(newsroom: Newsroom, make: Make) -> None:
-    """A token that was good once is told apart from one that never was."""
-    token = await newsroom.token("nadia")
-    bare = await newsroom.token("nadia", scope="")
-    with override_settings(SESAME_MAX_AGE=0):
-        assert await result(make(), token) == "expired"
-        assert await result(make(), bare, bare=True) == "expired"
-        assert await result(make(), forged((await newsroom.user("nadia")).pk)) == "invalid"
-
-
-async def test_changed_password(newsroom: Newsroom, make: Make) -> None:
-    """A new password invalidates the tokens that were made before."""
-    token = await newsroom.token("nadia")
-    await newsroom.change("nadia", password="another")
-    assert await result(make(), token) == "invalid"
-
-
-async def test_unknown_user(newsroom: Newsroom, make: Make) -> None:
-    """A token for a user who is gone is invalid."""
-    token = await newsroom.token("nadia")
-    user = await newsroom.user("nadia")
-    await newsroom.run(user.delete)
-    assert await result(make(), token) == "invalid"
-
-
-async def test_version_1(newsroom: Newsroom, make: Make) -> None:
-    """Tokens of version 1, which have no scopes, are unscoped ones where the site allows them."""
-    with override_settings(SESAME_TOKENS=["sesame.tokens_v1", "sesame.tokens_v2"]):
-        token = await newsroom.token("nadia", scope="")
-        assert ":" in token
-        assert await result(make(), token, bare=True) == "ok"
-        assert await result(make(), token) == "invalid"
-
-
-async def test_other_key(newsroom: Newsroom, make: Make) -> None:
-    """With SESAME_PRIMARY_KEY_FIELD a login still tells the primary key."""
-    with override_settings(SESAME_PRIMARY_KEY_FIELD="username"):
-        found = await login(make(), await newsroom.token("nadia"))
-        assert found.user == str((await newsroom.user("nadia")).pk)
-        assert await result(make(), forged("nobody")) == "invalid"
-
-
-async def test_one_time(newsroom: Newsroom, make: Make) -> None:
-    """A one-time token is good once, and its use is the user's last login."""
-    with override_settings(SESAME_ONE_TIME=True):
-        token, authenticator = await newsroom.token("nadia"), make()
-        assert [await result(authenticator, token) for _ in range(2)] == ["ok", "invalid"]
-        assert (await newsroom.user("nadia")).last_login is not None
-        assert await result(authenticator, await newsroom.token("nadia")) == "ok"
-
-
-async def test_one_time_at_once(newsroom: Newsroom, make: Make) -> None:
-    """Of many uses of a one-time token at the same time one succeeds."""
-    with override_settings(SESAME_ONE_TIME=True):
-        authenticator, token = make(threads=8), await newsroom.token("nadia")
-        tries = await asyncio.gather(*(result(authenticator, token) for _ in range(16)))
-    assert sorted(tries) == ["invalid"] * 15 + ["ok"]
-
-
-async def test_many_times(newsroom: Newsroom, make: Make) -> None:
-    """Otherwise a login writes nothing."""
-    await login(make(), await newsroom.token("nadia"))
-    assert (await newsroom.user("nadia")).last_login is None
-
-
-async def test_token_stays_secret(newsroom: Newsroom, make: Make) -> None:
-    """No receiver of user_login_failed gets to see a token."""
-    told: list[Any] = []
-
-    def receiver(**values: Any) -> None:
-        told.append(values)
-
-    user_login_failed.connect(receiver)
-    with override_settings(SESAME_ONE_TIME=True):
-        await result(make(), await newsroom.token("nadia", scope="x"), bare=True)
-        await result(make(), await newsroom.token("nadia"))
-    user_login_failed.disconnect(receiver)
-    assert told == []
-
-
-async def test_backend_that_grants(
-    newsroom: Newsroom, make: Make, backends: Callable[..., None]
-) -> None:
-    """What has_perm grants counts, whichever backend says so and whether it lists it or not."""
-
-    class Generous:
-        def has_perm(self, _user: Any, perm: str, _obj: Any = None) -> bool:
-            return perm.startswith("sessions.")
-
-    backends(Generous)
-    audience = (await login(make(), await newsroom.token("rosa"))).audience
-    assert shows(audience, *await newsroom.content_types("session", "comment"))
-    assert may(audience, "sessions.add_session")
-    assert not shows(audience, *await newsroom.content_types("article"))
-
-
-async def test_backend_that_lists(
-    newsroom: Newsroom, make: Make, backends: Callable[..., None]
-) -> None:
-    """A permission that only a backend of the site knows counts as well."""
-    base: Any = import_string("django.contrib.auth.backends.BaseBackend")
-
-    class Clubs(base):  # type: ignore[misc] # it can't be imported before set-up
-        def get_user_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
-            return {"clubs.enter_lounge"} if user_obj.username == "rosa" and obj is None else set()
-
-    backends(Clubs)
-    audience = (await login(make(), await newsroom.token("rosa"))).audience
-    assert may(audience, "clubs.enter_lounge")
-    assert may(audience, "articles.view_comment")
-
-
-async def test_backend_that_denies(
-    newsroom: Newsroom, make: Make, backends: Callable[..., None]
-) -> None:
-    """What a backend forbids is not granted, whatever those after it would say."""
-
-    class Strict:
-        def has_perm(self, _user: Any, perm: str, _obj: Any = None) -> bool:
-            if perm.endswith("_comment"):
-                raise PermissionDenied
-            return False
-
-    backends(Strict)
-    audience = (await login(make(), await newsroom.token("rosa"))).audience
-    assert not may(audience, "articles.view_comment")
-    assert not shows(audience, *await newsroom.content_types("comment"))
-
-
-async def test_backend_of_the_site(
-    newsroom: Newsroom, make: Make, backends: Callable[..., None]
-) -> None:
-    """The site's own sesame backend decides who may log in, and by whom it is asked."""
-    base: Any = import_string("sesame.backends.ModelBackend")
-
-    class Picky(base):  # type: ignore[misc] # it can't be imported before set-up
-        def user_can_authenticate(self, user: Any) -> bool:
-            return bool(user.username != "rosa")
-
-        def authenticate(self, request: Any, sesame: str, **how: Any) -> Any:
-            user = super().authenticate(request, sesame, **how)
-            if user is not None and user.username == "admin":
-                raise PermissionDenied
-            return user
-
-    backends(Picky, stock=(STOCK[0],))
-    authenticator = make()
-    people = ["nadia", "rosa", "admin", "ines"]
-    tries = [await result(authenticator, await newsroom.token(name)) for name in people]
-    assert tries == ["ok", "inactive", "invalid", "ok"]
-
-
-async def test_backend_without_judgement(
-    newsroom: Newsroom, make: Make, backends: Callable[..., None]
-) -> None:
-    """A backend that finds its users in a way of its own is believed."""
-    mixin: Any = import_string("sesame.backends.SesameBackendMixin")
-
-    class Own(mixin):  # type: ignore[misc] # it can't be imported before set-up
-        def get_user(self, key: Any) -> Any:
-            return model("auth.User").objects.filter(pk=key, is_active=True).first()
-
-    backends(Own, stock=(STOCK[0],))
-    authenticator = make()
-    assert await result(authenticator, await newsroom.token("nadia")) == "ok"
-    assert await result(authenticator, await newsroom.token("ines")) == "invalid"
-
-
-async def test_function_among_backends(
-    newsroom: Newsroom, make: Make, backends: Callable[..., None]
-) -> None:
-    """The setting may name a function that makes a backend."""
-    stock = import_string(STOCK[0])
-
-    def make_backend() -> Any:
-        return stock()
-
-    backends(make_backend, stock=(STOCK[1],))
-    audience = (await login(make(), await newsroom.token("rosa"))).audience
-    assert may(audience, "articles.view_comment")
 
 
 async def test_error_of_the_site(
@@ -387,36 +130,14 @@ async def test_error_of_the_site(
     assert authenticator.database is None
 
 
-async def test_primary(
-    newsroom: Newsroom, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Users, groups and permissions are read from the database that is written to."""
-    path = Path(connections.settings["default"]["NAME"])
-    shutil.copy(path, tmp_path / "replica.sqlite3")
-    replica = {**connections.settings["default"], "NAME": str(tmp_path / "replica.sqlite3")}
-    monkeypatch.setitem(connections.settings, "replica", replica)
-
-    class Site:
-        def db_for_read(self, _model: Any, **_: Any) -> str:
-            return "replica"
-
-        def db_for_write(self, _model: Any, **_: Any) -> str:
-            return "default"
-
-    group = await newsroom.group("reporters")
-    await newsroom.run(group.permissions.clear)
-    monkeypatch.setattr(router, "routers", [*router.routers, Site()])
-    token = await newsroom.token("rosa")
-    audience = (await login(make(), token)).audience
-    assert audience.permissions == 0
-
-
 @pytest.mark.parametrize(
     ("user", "found"),
     [
         ("members.Member", {"groups": [], "permissions": 0, "superuser": False, "shown": False}),
         ("members.Reader", {"groups": [], "permissions": 2, "superuser": False, "shown": True}),
         ("members.Chief", {"groups": [], "permissions": 2, "superuser": False, "shown": True}),
+        ("members.Staff", {"groups": [], "permissions": 0, "superuser": True, "shown": True}),
+        ("members.Clubber", {"groups": [], "permissions": 0, "superuser": True, "shown": True}),
     ],
 )
 def test_custom_user(tmp_path: Path, user: str, found: dict[str, Any]) -> None:
@@ -429,4 +150,262 @@ def test_custom_user(tmp_path: Path, user: str, found: dict[str, Any]) -> None:
         check=False,
     )
     assert run.stderr == ""
-    assert json.loads(run.stdout) == {"same_key": True, "inactive": "inactive", **found}
+    same = dict.fromkeys(["same_key", "together", "read", "digest", "gone"], True)
+    assert json.loads(run.stdout) == {**same, "inactive": "inactive", **found}
+
+
+@pytest.mark.parametrize("bare", [False, True])
+@pytest.mark.parametrize("max_age", [30, 0], ids=["fresh", "expired"])
+async def test_together_as_alone(
+    any_newsroom: Newsroom,
+    max_age: int,
+    bare: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A job answers each of many just as it would have answered it alone."""
+    people = await any_newsroom.run(crowd, 40)
+    tokens = await tokens_of(any_newsroom, people)
+    tokens += await tokens_of(any_newsroom, people[:5], "")
+    tokens += await tokens_of(any_newsroom, people[:5], "elsewhere")
+    tokens += [forged(people[0].pk), forged(2_000_000_000), "AAAA", tokens[0], tokens[0][:-2]]
+    accounts = Accounts(Vocabulary(), unscoped=True)
+    with override_settings(SESAME_MAX_AGE=max_age):
+        alone = [(await answer(any_newsroom, accounts, [t], bare=bare))[0] for t in tokens]
+        assert await answer(any_newsroom, accounts, tokens, bare=bare) == alone
+    kinds = {each if isinstance(each, str) else "ok" for each in alone}
+    assert kinds == ({"ok", "inactive", "invalid"} if max_age else {"expired", "invalid"})
+
+
+async def test_reading_together_as_alone(any_newsroom: Newsroom) -> None:
+    """Users who are read together stand where they would if they were read alone."""
+    people = await any_newsroom.run(crowd, 40)
+    keys = [str(user.pk) for user in people] + ["2000000000"]
+    accounts = Accounts(Vocabulary(), unscoped=True)
+    together = await read(any_newsroom, accounts, keys)
+    for key in keys:
+        assert await read(any_newsroom, accounts, [key]) == {key: together[key]}
+    inactive = {str(user.pk) for user in people if not user.is_active}
+    assert {key for key, each in together.items() if each is None} == inactive | {"2000000000"}
+
+
+async def test_reading_as_logging_in(newsroom: Newsroom, accounts: Accounts) -> None:
+    """A user who is read anew stands where the user's login does."""
+    [found] = await answer(newsroom, accounts, [await newsroom.token("nadia")])
+    assert isinstance(found, Login)
+    standing = (await read(newsroom, accounts, [found.user]))[found.user]
+    assert standing == Standing(found.audience, (found.digest,))
+
+
+async def test_queries_of_many(any_newsroom: Newsroom, queries: list[str]) -> None:
+    """Two hundred logins take four queries together, and one for the content types."""
+    people = await any_newsroom.run(crowd, 40)
+    tokens = await tokens_of(any_newsroom, [user for user in people if user.is_active])
+    accounts = Accounts(Vocabulary(), unscoped=True)
+    del queries[:]
+    found = await answer(any_newsroom, accounts, (tokens * 7)[:200])
+    assert len([each for each in found if isinstance(each, Login)]) == 200
+    assert len([sql for sql in queries if " FROM " in sql]) == 5
+
+
+async def test_queries_of_a_reading(any_newsroom: Newsroom, queries: list[str]) -> None:
+    """So do two hundred users who are read anew."""
+    people = await any_newsroom.run(crowd, 40)
+    keys = [str(user.pk) for user in people] + [str(2_000_000_000 + n) for n in range(160)]
+    accounts = Accounts(Vocabulary(), unscoped=True)
+    del queries[:]
+    await read(any_newsroom, accounts, keys)
+    assert len([sql for sql in queries if " FROM " in sql]) == 5
+
+
+async def test_reading_nobody(newsroom: Newsroom, accounts: Accounts, queries: list[str]) -> None:
+    """What is not the text of a primary key is nobody's, without a query."""
+    rosa = (await newsroom.user("rosa")).pk
+    texts = ["", "x", f" {rosa}", f"0{rosa}", f"{rosa}.0", "\0", "\ud800", "9" * 5_000]
+    del queries[:]
+    assert await read(newsroom, accounts, texts) == dict.fromkeys(texts)
+    assert await read(newsroom, accounts, []) == {}
+    assert [sql for sql in queries if " FROM " in sql] == []
+
+
+async def test_reading_impossible_keys(any_newsroom: Newsroom) -> None:
+    """A key that the database can't store is nobody's, and spoils no other."""
+    accounts = Accounts(Vocabulary(), unscoped=True)
+    rosa = str((await any_newsroom.user("rosa")).pk)
+    for others in ([], [rosa], [rosa, "1", "2", "3"]):
+        found = await read(any_newsroom, accounts, ["9" * 30, *others, f"-{'9' * 30}"])
+        assert [key for key in others if found[key] is None] == []
+        assert (found["9" * 30], found[f"-{'9' * 30}"]) == (None, None)
+
+
+async def test_poison_of_postgresql(newsroom_on_postgres: Newsroom) -> None:
+    """A forged key that PostgreSQL can't store refuses its own token and no other."""
+    with override_settings(SESAME_PRIMARY_KEY_FIELD="username"):
+        accounts = Accounts(Vocabulary(), unscoped=True)
+        people = [await newsroom_on_postgres.user(name) for name in ("nadia", "omar", "rosa")]
+        good = await tokens_of(newsroom_on_postgres, people)
+        tokens = [good[0], forged("\0"), *good[1:], forged("a\0b"), forged("nobody")]
+        with capture_logs() as lines:
+            found = await answer(newsroom_on_postgres, accounts, tokens)
+        assert lines == []
+        names = [each if isinstance(each, str) else "ok" for each in found]
+        assert names == ["ok", "invalid", "ok", "ok", "invalid", "invalid"]
+
+
+async def test_poison_of_sqlite(newsroom: Newsroom, queries: list[str]) -> None:
+    """A forged key that SQLite can't store does so too, and is found in a few queries."""
+    with override_settings(SESAME_PACKER="sesame.packers.UnsignedLongLongPacker"):
+        accounts = Accounts(Vocabulary(), unscoped=True)
+        good = await tokens_of(newsroom, await newsroom.run(crowd, 40))
+        alone = await answer(newsroom, accounts, good)
+        del queries[:]
+        found = await answer(newsroom, accounts, [*good, forged((1 << 64) - 1)])
+        assert found == [*alone, "invalid"]
+        assert len([sql for sql in queries if " FROM " in sql]) < 20
+
+
+async def test_fallback(any_newsroom: Newsroom) -> None:
+    """Where many can't be served at once they are served one by one, all the same."""
+    accounts = Accounts(Vocabulary(), unscoped=True)
+    people = await any_newsroom.run(crowd, 10)
+    tokens = await tokens_of(any_newsroom, people)
+    alone = [(await answer(any_newsroom, accounts, [token]))[0] for token in tokens]
+    with no_lists(), capture_logs() as lines:
+        assert await answer(any_newsroom, accounts, tokens) == alone
+    words = "RuntimeError: no lists here"
+    assert lines == [{"event": "auth.error", "log_level": "error", "error": words}] * 2
+    keys = [str(user.pk) for user in people]
+    with no_lists():
+        found = await read(any_newsroom, accounts, keys)
+    assert found == await read(any_newsroom, accounts, keys)
+
+
+async def test_lack_of_time(
+    newsroom: Newsroom, accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that takes too long leaves the rest, but never all."""
+    tokens = await tokens_of(newsroom, await newsroom.run(crowd, 10))
+    alone = [(await answer(newsroom, accounts, [token]))[0] for token in tokens]
+    monkeypatch.setattr(auth_accounts, "_SLICE", -1.0)
+    assert await answer(newsroom, accounts, tokens) == alone[:1]
+
+
+async def test_database_error(newsroom: Newsroom, accounts: Accounts) -> None:
+    """A database that is not there is so for all of a job, and logged once."""
+    tokens = await tokens_of(newsroom, await newsroom.run(crowd, 10))
+    with sqlite3.connect(connections.settings["default"]["NAME"]) as tables:
+        tables.execute("ALTER TABLE auth_user RENAME TO away")
+    tables.close()
+    claims = [Claim(token, bare=False) for token in tokens]
+    with capture_logs() as lines:
+        logins = await newsroom.run(accounts.answer, claims, None)
+        reading = await newsroom.run(accounts.read, ["1", "2"])
+    assert len(lines) == 2
+    assert (logins.database, reading.database) == (False, False)
+    assert [each.result for each in logins.outcome] == ["error"] * 10
+    assert [each.result for each in reading.outcome.values()] == ["error"] * 2
+    # Each will be raised by somebody else.
+    assert len({id(each) for each in logins.outcome}) == 10
+
+
+async def test_site_that_fails_for_one(newsroom: Newsroom, backends: Callable[..., None]) -> None:
+    """A fault of the site's code with one user is no other user's, when logging in or later."""
+    asked: Counter[tuple[str, str]] = Counter()
+
+    class Faulty:
+        def has_perm(self, user: Any, perm: str, _obj: Any = None) -> bool:
+            if user.username == "rosa":
+                raise RuntimeError("no idea")
+            asked[user.username, perm] += 1
+            return False
+
+    backends(Faulty)
+    accounts = Accounts(Vocabulary(), unscoped=True)
+    people = [await newsroom.user(name) for name in ("nadia", "rosa", "omar")]
+    with capture_logs() as lines:
+        found = await answer(newsroom, accounts, [*await tokens_of(newsroom, people)] * 3)
+        assert [each == "error" for each in found] == [False, True, False] * 3
+        # Who comes three times in a job is read once.
+        assert set(asked.values()) == {1}
+        reading = await read(newsroom, accounts, [str(user.pk) for user in people])
+    assert [each == "error" for each in reading.values()] == [False, True, False]
+    assert {line["error"] for line in lines} == {"RuntimeError: no idea"}
+
+
+async def test_site_that_fails_to_find_one(
+    newsroom: Newsroom, backends: Callable[..., None]
+) -> None:
+    """Nor does a user who can't be found stand in the way of others who are read."""
+    base: Any = import_string("sesame.backends.ModelBackend")
+    rosa = (await newsroom.user("rosa")).pk
+
+    class Faulty(base):  # type: ignore[misc] # it can't be imported before set-up
+        def get_user(self, key: Any) -> Any:
+            if key == rosa:
+                raise RuntimeError("no idea")
+            return super().get_user(key)
+
+    backends(Faulty, stock=(STOCK[0],))
+    accounts = Accounts(Vocabulary(), unscoped=True)
+    people = [await newsroom.user(name) for name in ("nadia", "rosa", "omar")]
+    with capture_logs():
+        reading = await read(newsroom, accounts, [str(user.pk) for user in people])
+    assert [each == "error" for each in reading.values()] == [False, True, False]
+
+
+async def test_one_time_together(newsroom: Newsroom) -> None:
+    """Of those in a job who come with the same one-time token the first one succeeds."""
+    with override_settings(SESAME_ONE_TIME=True):
+        accounts = Accounts(Vocabulary(), unscoped=True)
+        people = [await newsroom.user(name) for name in ("nadia", "rosa", "omar")]
+        nadia, rosa, omar = await tokens_of(newsroom, people)
+        found = await answer(newsroom, accounts, [nadia, rosa, nadia, omar, rosa, nadia])
+        names = ["ok" if isinstance(each, Login) else each for each in found]
+        assert names == ["ok", "ok", "invalid", "ok", "invalid", "invalid"]
+        assert await answer(newsroom, accounts, [nadia, rosa]) == ["invalid"] * 2
+
+
+async def test_one_time_that_fails(newsroom: Newsroom) -> None:
+    """A one-time token that could not be used up is still good."""
+    faults = iter([RuntimeError("not now")])
+
+    def receiver(**_: Any) -> None:
+        for fault in faults:
+            raise fault
+
+    with override_settings(SESAME_ONE_TIME=True):
+        accounts = Accounts(Vocabulary(), unscoped=True)
+        tokens = [await newsroom.token("nadia"), await newsroom.token("rosa")]
+        post_save.connect(receiver)
+        found = await answer(newsroom, accounts, [tokens[0], *tokens])
+        post_save.disconnect(receiver)
+    assert [each if isinstance(each, str) else "ok" for each in found] == ["error", "ok", "ok"]
+
+
+async def test_keys_in_capitals(newsroom: Newsroom) -> None:
+    """Where a database takes two spellings of a key for the same, users are found all the same."""
+    with override_settings(SESAME_PRIMARY_KEY_FIELD="username"):
+        accounts = Accounts(Vocabulary(), unscoped=True)
+        tokens = [await newsroom.token("nadia"), await newsroom.token("rosa"), forged("nobody")]
+        with sqlite3.connect(connections.settings["default"]["NAME"]) as tables:
+            tables.executescript("""
+                PRAGMA writable_schema = ON;
+                UPDATE sqlite_schema SET sql = replace(sql,
+                    '"username" varchar(150)', '"username" varchar(150) COLLATE NOCASE')
+                WHERE name = 'auth_user';
+                PRAGMA writable_schema = RESET;
+                REINDEX;
+                UPDATE auth_user SET username = 'Nadia' WHERE username = 'nadia';
+            """)
+        tables.close()
+        alone = [(await answer(newsroom, accounts, [token]))[0] for token in tokens]
+        assert await answer(newsroom, accounts, tokens) == alone
+    assert [isinstance(each, Login) for each in alone] == [True, True, False]
+
+
+async def test_times(newsroom: Newsroom, accounts: Accounts) -> None:
+    """A login tells when the user was read, when the token was accepted, and the position."""
+    before = time.time()
+    claims = [Claim(await newsroom.token(name), bare=False) for name in ("nadia", "rosa")]
+    found = (await newsroom.run(accounts.answer, claims, "7-0")).outcome
+    assert [each.as_of for each in found] == ["7-0", "7-0"]
+    for each in found:
+        assert before <= each.read_at <= each.auth_time <= time.time()

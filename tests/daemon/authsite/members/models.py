@@ -44,3 +44,20 @@ class Chief(Bare, PermissionsMixin):  # type: ignore[misc] # of two Meta Django 
     def has_perm(self, perm: str, obj: Any = None) -> bool:
         """Tell whether the user has a permission."""
         return perm in {"members.view_chief", "members.add_chief"} and super().has_perm(perm, obj)
+
+
+class Staff(Bare, PermissionsMixin):  # type: ignore[misc] # of two Meta Django takes the first
+    """A user with Django's permissions."""
+
+
+class Club(models.Model):
+    """A group that is not Django's."""
+
+    def __str__(self) -> str:
+        return f"club {self.pk}"
+
+
+class Clubber(Bare, PermissionsMixin):  # type: ignore[misc] # of two Meta Django takes the first
+    """A user whose groups are clubs, which have no permissions."""
+
+    groups: Any = models.ManyToManyField(Club)
