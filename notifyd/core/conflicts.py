@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from notifyd.core.addresses import parse_address
 from notifyd.core.literals import quote
-from notifyd.core.options import OPTIONS, Config
+from notifyd.core.option_table import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
+
+    from notifyd.core.options import Config
 
 
 class Rule(NamedTuple):
@@ -48,9 +50,11 @@ def _statement(config: Config) -> str | None:
 
 
 def _buffers(config: Config) -> str | None:
-    if config.server.buffer <= config.server.total_buffer:
-        return None
-    return "is less than one client may owe; raise it or lower server.buffer"
+    server = config.server
+    for name in ("buffer", "bare_buffer"):
+        if getattr(server, name) > server.total_buffer:
+            return f"is less than one client may owe; raise it or lower server.{name}"
+    return None
 
 
 def _listen(config: Config) -> str | None:
@@ -90,7 +94,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("server.listen", "admin.listen"), _listen),
     Rule(("server.origins", "server.listen"), _origins),
     Rule(("server.ping_timeout", "server.ping_interval"), _ping),
-    Rule(("server.total_buffer", "server.buffer"), _buffers),
+    Rule(("server.total_buffer", "server.buffer", "server.bare_buffer"), _buffers),
     Rule(("auth.statement_timeout", "auth.timeout"), _statement),
 )
 # Allowed, but worth a warning.

@@ -6,6 +6,7 @@ Times are seconds of a monotonic clock, given by the caller.
 from __future__ import annotations
 
 import collections
+import heapq
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -47,6 +48,47 @@ class Deadlines(Generic[T]):
                 break
             del self._due[item]
             items.append(item)
+        return items
+
+
+class Agenda(Generic[T]):
+    """Items that are due at a time of their own; an item has one."""
+
+    __slots__ = ("_due", "_order", "_serial")
+
+    def __init__(self) -> None:
+        self._due: dict[T, float] = {}
+        # Entries of items that were discarded, or added anew, stay until their time is over.
+        self._order: list[tuple[float, int, T]] = []
+        self._serial = 0
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def __contains__(self, item: T) -> bool:
+        return item in self._due
+
+    def add(self, item: T, due: float) -> None:
+        """Have the item due at that time, and at no other."""
+        self._due[item] = due
+        self._serial += 1
+        heapq.heappush(self._order, (due, self._serial, item))
+
+    def discard(self, item: T) -> None:
+        """Forget the item, if it is there."""
+        self._due.pop(item, None)
+
+    def due(self, now: float, most: int) -> list[T]:
+        """Remove the items whose time is over, the earliest first, and return them.
+
+        At most so many; ask again for the others.
+        """
+        items: list[T] = []
+        while self._order and self._order[0][0] <= now and len(items) < most:
+            due, _, item = heapq.heappop(self._order)
+            if self._due.get(item) == due:
+                del self._due[item]
+                items.append(item)
         return items
 
 

@@ -24,8 +24,7 @@ MAX_EVENT_BYTES = 65_536
 # The publisher's own rules nest once. The bound keeps evaluation far from the recursion limit.
 MAX_RULE_DEPTH = 8
 
-# A rule with a long list of users is rarely seen twice, and would make the memo's size a matter
-# of what is published: only short ones are kept.
+# Rules with long lists of users are rarely seen twice: only short ones are remembered.
 MEMO_RULES = 1024
 MEMO_RULE_BYTES = 512
 
@@ -42,6 +41,7 @@ class Rejection(enum.StrEnum):
     TOO_LARGE = "too_large"
     BAD_AUDIENCE = "bad_audience"
     NO_AUDIENCE = "no_audience"
+    BAD_CONTROL = "bad_control"
 
 
 class Rejected(ValueError):  # noqa: N818 - It is a verdict on the data, named like its reason.
@@ -65,6 +65,18 @@ class Rule(msgspec.Struct, frozen=True, cache_hash=True):
     content_types: frozenset[str] = frozenset()
     everyone: bool = False
     all: tuple[Rule, ...] = ()
+
+    @property
+    def named_users(self) -> frozenset[str]:
+        """The users who stand anywhere in it: for nobody else it matters who they are."""
+        return self.users.union(*(part.named_users for part in self.all))
+
+    @property
+    def for_named_users_only(self) -> bool:
+        """Whether it admits nobody but users that it names, whatever their audience is."""
+        if self.everyone or self.groups or self.permissions or self.content_types:
+            return False
+        return not self.all or any(part.for_named_users_only for part in self.all)
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ class Phase(enum.Enum):
     HELLO = "hello"
     AUTHENTICATING = "authenticating"
     LIVE = "live"
+    BEHIND = "behind"
     CLOSING = "closing"
 
 

@@ -3,6 +3,8 @@
 Clients whose users may see the same share a group, so a rule is tested once for each distinct
 audience and not for each client. The outcome is remembered for each rule and kept up to date as
 groups come and go: the cost of an event follows its recipients.
+
+A member that is suspended has no group: it is connected, but gets nothing from here.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
     from notifyd.core.audience import Audience
     from notifyd.core.events import Rule
@@ -46,7 +49,7 @@ class Hub(Generic[Member]):
 
     def __init__(self) -> None:
         self._groups: dict[Audience, Group[Member]] = {}
-        self._users: dict[str, dict[Member, Group[Member]]] = {}
+        self._users: dict[str, dict[Member, Group[Member] | None]] = {}
         self._matches: dict[Rule, set[Group[Member]]] = {}
 
     @property
@@ -62,14 +65,39 @@ class Hub(Generic[Member]):
     def __len__(self) -> int:
         return sum(map(len, self._users.values()))
 
+    def __contains__(self, user: str) -> bool:
+        return user in self._users
+
     def connections(self, user: str) -> int:
         """Return how many members the user has."""
         return len(self._users.get(user, ()))
 
+    def members(self, user: str) -> list[Member]:
+        """Return the user's members, suspended ones too, as they are now."""
+        return [*self._users.get(user, ())]
+
+    def users_of(self, groups: AbstractSet[str]) -> list[str]:
+        """Return the users who have an audience with one of these groups of Django's.
+
+        And those who have a suspended member: nobody knows which groups they are in.
+        """
+        matching = {
+            group for group in self._groups.values() if not group.audience.groups.isdisjoint(groups)
+        }
+        return [
+            user
+            for user, mine in self._users.items()
+            if any(group is None or group in matching for group in mine.values())
+        ]
+
+    def all_users(self) -> list[str]:
+        """Return all users, as they are now."""
+        return [*self._users]
+
     def join(self, member: Member, user: str, audience: Audience) -> None:
         """Let the member receive what the user, having that audience, may see.
 
-        A member must leave before it joins anew.
+        A member that has a group must leave it, or be suspended, before it joins anew.
         """
         group = self._groups.get(audience)
         if group is None:
@@ -80,15 +108,27 @@ class Hub(Generic[Member]):
         group.members[member] = None
         self._users.setdefault(user, {})[member] = group
 
+    def suspend(self, member: Member, user: str) -> None:
+        """Let the member, new or not, receive nothing until it joins a group."""
+        mine = self._users.setdefault(user, {})
+        group = mine.get(member)
+        mine[member] = None
+        if group is not None:
+            self._remove(member, group)
+
     def leave(self, member: Member, user: str) -> None:
         """Take the member out; harmless where it is not in."""
         mine = self._users.get(user, {})
-        group = mine.pop(member, None)
-        if group is None:
+        if member not in mine:
             return
+        group = mine.pop(member)
         if not mine:
             del self._users[user]
-        group.members.pop(member, None)
+        if group is not None:
+            self._remove(member, group)
+
+    def _remove(self, member: Member, group: Group[Member]) -> None:
+        del group.members[member]
         if not group.members:
             del self._groups[group.audience]
             for matching in self._matches.values():
@@ -107,10 +147,12 @@ class Hub(Generic[Member]):
             matching = self._matching(rule)
             for group in matching:
                 of_groups.setdefault(group, []).append(index)
-            for user in _named_users(rule):
-                for member, group in self._users.get(user, {}).items():
-                    if group not in matching and group.audience.sees(rule, user):
-                        of_members.setdefault(member, (group, []))[1].append(index)
+            for user in rule.named_users:
+                for member, own in self._users.get(user, {}).items():
+                    if own is None or own in matching:
+                        continue
+                    if own.audience.sees(rule, user):
+                        of_members.setdefault(member, (own, []))[1].append(index)
         # Members that get the same frames of the batch share a delivery and its bytes.
         members: dict[tuple[int, ...], list[Member]] = {}
         for group, indexes in of_groups.items():
@@ -127,7 +169,7 @@ class Hub(Generic[Member]):
 
     def _matching(self, rule: Rule) -> set[Group[Member]]:
         """Return the groups that see the rule whoever their users are."""
-        if _for_named_users_only(rule):
+        if rule.for_named_users_only:
             return set()
         matching = self._matches.get(rule)
         if matching is None:
@@ -136,17 +178,3 @@ class Hub(Generic[Member]):
             matching = {group for group in self._groups.values() if group.audience.sees(rule)}
             self._matches[rule] = matching
         return matching
-
-
-def _named_users(rule: Rule) -> frozenset[str]:
-    """Return the users who stand anywhere in the rule: only for them it may matter who they are."""
-    if not rule.all:
-        return rule.users
-    return rule.users.union(*map(_named_users, rule.all))
-
-
-def _for_named_users_only(rule: Rule) -> bool:
-    """Tell whether the rule admits nobody but users that it names, whatever their audience is."""
-    if rule.everyone or rule.groups or rule.permissions or rule.content_types:
-        return False
-    return not rule.all or any(map(_for_named_users_only, rule.all))

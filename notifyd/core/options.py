@@ -1,13 +1,13 @@
 """The table of options: each one once, with its default, unit, meaning and what it may hold.
 
-The reference page, the sample configuration and the checks all come from here.
+The reference page, the sample configuration and the checks all come from here, by way of
+`option_table`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from notifyd.core import kinds
 from notifyd.core.kinds import SECONDS, Kind, numbers
@@ -82,10 +82,30 @@ class Server:
         10.0, "1/s", "Messages one client may send in a second.", numbers(0, above=True)
     )
     buffer: int = option(
+        262_144,
+        "bytes",
+        "What one client may owe. From then on it is behind: fed from the history as it takes it.",
+        numbers(65_536),
+    )
+    bare_buffer: int = option(
         1_048_576,
         "bytes",
-        "What one client may owe before it is closed as too slow. The largest event must fit.",
+        "What a client may owe that sent a bare token, and so can't be behind, before it is closed"
+        " as too slow.",
         numbers(65_536),
+    )
+    progress_timeout: float = option(
+        20.0,
+        "s",
+        "A client that is behind and has taken nothing for so long is closed as too slow.",
+        SECONDS,
+    )
+    history: int = option(
+        33_554_432,
+        "bytes",
+        "What is kept of the stream in memory, for clients that are behind. Redis is asked for"
+        " what is older.",
+        numbers(1_048_576),
     )
     total_buffer: int = option(
         268_435_456,
@@ -210,6 +230,25 @@ class Auth:
         " the guide sends it. Such a token may be good for logging in to the site, too.",
         kinds.BOOLEAN,
     )
+    lifetime: float = option(
+        43_200.0,
+        "s",
+        "How long a connection, and those that follow it by tickets, may last until a new token"
+        " is due; for each up to a fifth less, so that those who came together don't go together.",
+        numbers(0, 30 * kinds.DAY, above=True),
+    )
+    ticket_ttl: float = option(
+        900.0,
+        "s",
+        "How long a ticket admits a client that comes back, without a token. 0: no tickets.",
+        numbers(0, kinds.DAY),
+    )
+    sweep: float = option(
+        300.0,
+        "s",
+        "How often what each connected user may see is read anew, whatever was signalled.",
+        SECONDS,
+    )
     failures_per_second: float = option(
         10.0,
         "1/s",
@@ -255,45 +294,3 @@ class Config:
     auth: Auth = field(default_factory=Auth)
     log: Log = field(default_factory=Log)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
-
-
-class Option(NamedTuple):
-    """One line of the table, as the reader and the reference page want it."""
-
-    section: str
-    name: str
-    type: Any
-    default: Any
-    unit: str
-    meaning: str
-    kind: Kind
-    secret: bool
-
-    @property
-    def key(self) -> str:
-        """The option's full name, `section.name`; a credential has it as its name."""
-        return f"{self.section}.{self.name}"
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that sets the option."""
-        return f"NOTIFYD_{self.section}_{self.name}".upper()
-
-    def of(self, config: Config) -> Any:
-        """Return the option's value in `config`."""
-        return getattr(getattr(config, self.section), self.name)
-
-
-SECTIONS: Mapping[str, type[Any]] = {
-    name: hint
-    for name, hint in get_type_hints(Config, localns={"Mapping": dict}).items()
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type)
-}
-
-OPTIONS: Mapping[str, Option] = {
-    f"{section}.{each.name}": Option(
-        section, each.name, get_type_hints(kind)[each.name], each.default, **each.metadata
-    )
-    for section, kind in SECTIONS.items()
-    for each in dataclasses.fields(kind)
-}

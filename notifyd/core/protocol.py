@@ -66,10 +66,30 @@ class CloseCode(enum.IntEnum):
         4401,
         "authentication failed",
         Reconnect.NEW_TOKEN,
-        "The token is expired, invalid or of an inactive user. Twice in a row: stop.",
+        (
+            "Token or ticket is expired, invalid or of an inactive user, or the user has logged out"
+            " or changed the password since. Twice in a row with new tokens: stop."
+        ),
+    )
+    REVOKED = (
+        4403,
+        "access revoked",
+        Reconnect.NO,
+        "The user was deactivated or deleted, or disconnected by the site or an operator.",
     )
     HELLO_TIMEOUT = 4408, "no hello in time", Reconnect.YES, "No first message within its time."
-    TOO_SLOW = 4420, "too slow", Reconnect.YES, "The client owes more bytes than it may."
+    LIFETIME_OVER = (
+        4410,
+        "connection lifetime over",
+        Reconnect.NEW_TOKEN,
+        "It is long since the user has shown a token: a new one is due.",
+    )
+    TOO_SLOW = (
+        4420,
+        "too slow",
+        Reconnect.YES,
+        "The client takes nothing any more, or so slowly that the history has left it.",
+    )
     TOO_MANY = (
         4429,
         "too many",
@@ -171,17 +191,24 @@ def _control(kind: str, **fields: object) -> bytes:
 
 
 def welcome_frame(
-    *, epoch: str | None, last_id: str | None, recovered: bool | None, ping: float
+    *,
+    ticket: str | None,
+    ticket_ttl: float | None,
+    epoch: str | None,
+    last_id: str | None,
+    recovered: bool | None,
+    ping: float,
 ) -> bytes:
     """Return the answer to a hello that was accepted.
 
-    `last_id` is the position of the client, `recovered` says whether it has missed nothing since
-    the position it asked for (None: it asked for none), `ping` is in seconds.
+    `ticket` admits for `ticket_ttl` seconds in place of a token. `last_id` is the position of the
+    client in the history `epoch`; `recovered` says whether it gets all that it has missed since
+    the position it asked for (None: it asked for none); `ping` is in seconds.
     """
     return _control(
         "welcome",
-        ticket=None,
-        ticket_ttl=None,
+        ticket=ticket,
+        ticket_ttl=ticket_ttl,
         epoch=epoch,
         last_id=last_id,
         recovered=recovered,
@@ -189,14 +216,22 @@ def welcome_frame(
     )
 
 
+def ticket_frame(ticket: str, ticket_ttl: float) -> bytes:
+    """Return a new ticket, which is good for `ticket_ttl` seconds."""
+    return _control("ticket", ticket=ticket, ticket_ttl=ticket_ttl)
+
+
 def ping_frame(last_id: str | None) -> bytes:
     """Return the ping that a page can see: everything up to `last_id` was written to it."""
     return _control("ping", last_id=last_id)
 
 
-def resync_frame(reason: str) -> bytes:
-    """Return the word that events may be missing: the page should load its state anew."""
-    return _control("resync", reason=reason)
+def resync_frame(reason: str, *, epoch: str | None, last_id: str | None) -> bytes:
+    """Return the word that events may be missing: the page should load its state anew.
+
+    It gets what comes behind the position `last_id` of the history `epoch`.
+    """
+    return _control("resync", reason=reason, epoch=epoch, last_id=last_id)
 
 
 def closing_frame(retry_in: float) -> bytes:

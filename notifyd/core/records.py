@@ -107,11 +107,42 @@ EVENTS: Final[Mapping[str, LogEvent]] = {
         "A request did not become a WebSocket.",
         "If `origin` is a site of yours, add the line in `hint` to the configuration.",
     ),
+    "client.behind": LogEvent(
+        "info",
+        ("owed", "user", "address"),
+        "A client owes so much that it is fed from the history from now on, as it takes it.",
+        "One is a bad link; many are too many events, or too large ones.",
+    ),
     "client.slow": LogEvent(
         "warning",
-        ("owed", "user", "address"),
+        ("detail", "owed", "user", "address"),
         "A client did not take its events in time and is closed with 4420.",
         "One is a bad link; many are too many events, or too large ones.",
+    ),
+    "history.unavailable": LogEvent(
+        "warning",
+        ("error",),
+        "Clients need older events than memory has, and Redis does not answer; they wait.",
+        "If it repeats, look at Redis.",
+    ),
+    "users.suspended": LogEvent(
+        "debug",
+        ("users",),
+        "The site has said that what these users may see has changed, or perhaps: they get nothing"
+        " until it was read anew, and then what they have missed.",
+    ),
+    "recheck.failed": LogEvent(
+        "error",
+        ("users", "detail"),
+        "What users may see could not be read anew; they get nothing until it is, and after 10 s"
+        " those whom the site has named are closed with 1013.",
+        "Look at the database; `notifyd_rechecks_waiting` tells how many wait.",
+    ),
+    "sweep.failed": LogEvent(
+        "error",
+        ("users", "detail"),
+        "What users may see could not be read in turn; they keep what they had for one more turn.",
+        "Look at the database: changes that send no signal take effect by the sweep only.",
     ),
     "auth.failed": LogEvent(
         "warning",

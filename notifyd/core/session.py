@@ -145,9 +145,13 @@ class Session:
             response.headers["Retry-After"] = str(retry_after)
         self._send_refusal(response)
 
-    def open(self) -> None:
-        """Let the client in: it was authenticated."""
-        self.phase = Phase.LIVE
+    def open(self, *, behind: bool) -> None:
+        """Let the client in, or note that it fell behind, or has caught up.
+
+        Nothing is opened that is closing.
+        """
+        if self.phase is not Phase.CLOSING:
+            self.phase = Phase.BEHIND if behind else Phase.LIVE
 
     def close(self, code: CloseCode, reason: str = "") -> bool:
         """Send a Close, unless the handshake is unfinished or a Close was sent before.

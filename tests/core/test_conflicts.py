@@ -16,6 +16,7 @@ SITE = ("https://www.example.com",)
         Config(server=Server(listen=("localhost:0", "localhost:0", "[::1]:0", "unix:/run/x"))),
         Config(server=Server(trusted_proxies=("unix", "10.0.0.0/8"))),
         Config(auth=Auth(timeout=5.0, statement_timeout=5.0)),
+        Config(server=Server(buffer=70_000, bare_buffer=70_000, total_buffer=70_000)),
     ],
 )
 def test_harmony(config: Config) -> None:
@@ -38,6 +39,13 @@ def test_harmony(config: Config) -> None:
             (
                 "server.total_buffer = 99_999 (default) is less than one client may owe; raise it"
                 " or lower server.buffer."
+            ),
+        ),
+        (
+            Config(server=Server(bare_buffer=300_000, total_buffer=299_999)),
+            (
+                "server.total_buffer = 299_999 (default) is less than one client may owe; raise it"
+                " or lower server.bare_buffer."
             ),
         ),
         (

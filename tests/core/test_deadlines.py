@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifyd.core.deadlines import Deadlines, Wheel
+from notifyd.core.deadlines import Agenda, Deadlines, Wheel
+
+times = st.integers(0, 20)
 
 
 def test_items_are_due_after_their_time() -> None:
@@ -78,6 +80,95 @@ def test_deadlines_take_constant_time() -> None:
     for _ in range(10_000):
         assert deadlines.due(9) == []
     assert time.process_time() - started < 1
+
+
+def test_an_agenda_is_kept_in_order() -> None:
+    """The items of an agenda are due at their own times, the earliest first, and once."""
+    agenda: Agenda[str] = Agenda()
+    for item, due in (("b", 20), ("a", 10), ("d", 30.5), ("c", 30)):
+        agenda.add(item, due)
+    assert agenda.due(9.9, 10) == []
+    assert agenda.due(30, 10) == ["a", "b", "c"]
+    assert agenda.due(30, 10) == []
+    assert (len(agenda), "d" in agenda, "a" in agenda) == (1, True, False)
+
+
+def test_an_agenda_gives_out_so_many_at_a_time() -> None:
+    """Of many items that are due at once no more come than are asked for, the others later."""
+    agenda: Agenda[int] = Agenda()
+    for item in range(5):
+        agenda.add(item, 10)
+    assert agenda.due(10, 0) == []
+    assert [sorted(agenda.due(10, 2)) for _ in range(4)] == [[0, 1], [2, 3], [4], []]
+
+
+def test_what_was_struck_off_the_agenda_takes_nobodys_place() -> None:
+    """An item that was discarded is not due, and does not count among those asked for."""
+    agenda: Agenda[str] = Agenda()
+    for due, item in enumerate("abc"):
+        agenda.add(item, due)
+    agenda.discard("a")
+    agenda.discard("a")
+    agenda.discard("never there")
+    assert ("a" in agenda, len(agenda)) == (False, 2)
+    assert agenda.due(10, 2) == ["b", "c"]
+
+
+@pytest.mark.parametrize("due", [5, 10, 15])
+def test_an_item_has_one_time(due: int) -> None:
+    """An item that is put on the agenda anew is due at its new time, sooner or later, and once."""
+    agenda: Agenda[str] = Agenda()
+    agenda.add("a", 10)
+    agenda.add("a", due)
+    assert len(agenda) == 1
+    assert agenda.due(due - 1, 10) == []
+    assert agenda.due(due, 10) == ["a"]
+    assert agenda.due(100, 10) == []
+
+
+def test_an_item_may_come_back() -> None:
+    """An item that was discarded and added again at the same time is due once."""
+    agenda: Agenda[str] = Agenda()
+    agenda.add("a", 10)
+    agenda.discard("a")
+    agenda.add("a", 10)
+    assert agenda.due(10, 10) == ["a"]
+    agenda.add("a", 10)
+    assert agenda.due(10, 10) == ["a"]
+    assert len(agenda) == 0
+
+
+def test_items_need_no_order() -> None:
+    """Items that can't be compared may be due at the same time."""
+    agenda: Agenda[object] = Agenda()
+    some = [object(), object(), object()]
+    for item in some:
+        agenda.add(item, 10)
+    assert {*agenda.due(10, 10)} == {*some}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["add", "add", "discard", "due"]), st.integers(0, 5), times),
+        max_size=40,
+    )
+)
+def test_an_agenda_agrees_with_a_list(steps: list[tuple[str, int, int]]) -> None:
+    """What is due are the first of a list of the items, sorted by their times."""
+    agenda: Agenda[int] = Agenda()
+    model: dict[int, int] = {}
+    for step, item, time_ in steps:
+        if step == "add":
+            agenda.add(item, time_)
+            model[item] = time_
+        elif step == "discard":
+            agenda.discard(item)
+            model.pop(item, None)
+        else:
+            expected = sorted(due for due in model.values() if due <= time_)[:item]
+            assert [model.pop(each) for each in agenda.due(time_, item)] == expected
+        assert {each for each in range(6) if each in agenda} == {*model}
+        assert len(agenda) == len(model)
 
 
 def test_a_crowd_is_spread_evenly() -> None:

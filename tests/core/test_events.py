@@ -545,5 +545,48 @@ def test_values_are_frozen() -> None:
 def test_the_reasons_are_the_labels_of_the_metric() -> None:
     """events_rejected_total has exactly these values of its label."""
     assert " ".join(Rejection) == (
-        "not_json not_utf8 not_object reserved_key too_large bad_audience no_audience"
+        "not_json not_utf8 not_object reserved_key too_large bad_audience no_audience bad_control"
     )
+
+
+def test_who_is_named() -> None:
+    """A rule names the users who stand in it or in one of its parts, however deep."""
+    one, two, three = (Rule(users=frozenset({key})) for key in "123")
+    rule = Rule(
+        users=frozenset({"0", "1"}), all=(one, Rule(groups=frozenset({"9"}), all=(two, three)))
+    )
+    assert rule.named_users == frozenset("0123")
+    assert one.named_users == frozenset("1")
+    assert Rule(groups=frozenset({"9"}), everyone=True).named_users == frozenset()
+    assert Rule().named_users == frozenset()
+
+
+@given(rules())
+def test_only_who_is_named_stands_in_a_rule(rule: Rule) -> None:
+    """The users that a rule names are exactly those that stand under "users" in its JSON."""
+    found = set[str]()
+
+    def walk(tree: dict[str, Any]) -> None:
+        found.update(tree.get("users", ()))
+        for part in tree.get("all", ()):
+            walk(part)
+
+    walk(json.loads(encode_rule(rule)))
+    assert rule.named_users == found
+
+
+@pytest.mark.parametrize(
+    ("rule", "named"),
+    [
+        ({"users": ["1"]}, True),
+        ({"users": ["1"], "groups": ["2"]}, False),
+        ({"users": ["1"], "permissions": ["app.view"]}, False),
+        ({"users": ["1"], "content_types": [3]}, False),
+        ({"everyone": True}, False),
+        ({"all": [{"users": ["1"]}, {"groups": ["2"]}]}, True),
+        ({"all": [{"permissions": ["app.view"]}, {"groups": ["2"]}]}, False),
+    ],
+)
+def test_for_named_users_only(rule: dict[str, Any], *, named: bool) -> None:
+    """A rule that only users it names can meet is known as such."""
+    assert parse_rule(json.dumps(rule).encode()).for_named_users_only is named

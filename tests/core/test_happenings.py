@@ -21,9 +21,9 @@ from notifyd.core.protocol import Hello
 
 
 def test_the_phases_in_their_order() -> None:
-    """The label of `notifyd_connections` is one of five names, in the order of a conversation."""
+    """The label of `notifyd_connections` is one of six names, in the order of a conversation."""
     names = [phase.value for phase in Phase]
-    assert names == ["handshake", "hello", "authenticating", "live", "closing"]
+    assert names == ["handshake", "hello", "authenticating", "live", "behind", "closing"]
 
 
 def test_the_reasons_are_labels() -> None:

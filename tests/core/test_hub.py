@@ -36,13 +36,20 @@ class Leave(NamedTuple):
     member: str
 
 
+class Suspend(NamedTuple):
+    """A member, new or not, that gets nothing for now."""
+
+    member: str
+    user: str
+
+
 class Events(NamedTuple):
     """A batch of events, by their rules."""
 
     rules: list[Rule]
 
 
-Step = Join | Leave | Events
+Step = Join | Suspend | Leave | Events
 
 vocabulary = Vocabulary()
 keys = st.frozensets(st.sampled_from(KEYS), max_size=2)
@@ -69,8 +76,12 @@ def rules(draw: st.DrawFn, depth: int = 3) -> Rule:
 
 
 events = st.builds(Events, st.lists(rules(), max_size=6))
+users = st.sampled_from(KEYS)
 steps = st.lists(
-    st.builds(Join, members, st.sampled_from(KEYS), audiences) | st.builds(Leave, members) | events,
+    st.builds(Join, members, users, audiences)
+    | st.builds(Suspend, members, users)
+    | st.builds(Leave, members)
+    | events,
     max_size=40,
 )
 
@@ -80,33 +91,61 @@ class Crowd:
 
     def __init__(self, hub: Hub[str]) -> None:
         self.hub = hub
-        self.present: dict[str, Join] = {}
+        self.present: dict[str, Join | Suspend] = {}
 
     def take(self, step: Step) -> None:
         """Let both hubs go through a step."""
         if isinstance(step, Events):
             self.check(step.rules)
             return
-        # A member leaves before it joins anew.
         gone = self.present.pop(step.member, None)
-        if gone:
+        # Only a member that is suspended joins as it is, and any is suspended as it is.
+        stays = (
+            not isinstance(step, Leave)
+            and (isinstance(gone, Suspend) or isinstance(step, Suspend))
+            and gone is not None
+            and gone.user == step.user
+        )
+        if gone and not stays:
             self.hub.leave(gone.member, gone.user)
         if isinstance(step, Join):
-            self.present[step.member] = step
             self.hub.join(*step)
+        elif isinstance(step, Suspend):
+            self.hub.suspend(*step)
+        if not isinstance(step, Leave):
+            self.present[step.member] = step
 
     def check(self, rules: Sequence[Rule]) -> None:
-        """Compare who gets what, and the counts."""
+        """Compare who gets what, and who is there."""
         batch = [(rule, f"<{n}>".encode()) for n, rule in enumerate(rules)]
+        joins = [who for who in self.present.values() if isinstance(who, Join)]
         expected = {
             member: [frame for rule, frame in batch if audience.sees(rule, user)]
-            for member, user, audience in self.present.values()
+            for member, user, audience in joins
         }
         assert received(self.hub, batch) == {m: frames for m, frames in expected.items() if frames}
-        users = Counter(user for _, user, _ in self.present.values())
-        assert {user: self.hub.connections(user) for user in users} == users
-        assert (len(self.hub), self.hub.users) == (len(self.present), len(users))
-        assert self.hub.audiences == len({join.audience for join in self.present.values()})
+        assert self.hub.audiences == len({join.audience for join in joins})
+        self.check_users()
+
+    def check_users(self) -> None:
+        """Compare the users, and the members of each."""
+        hub, there = self.hub, self.present.values()
+        counts = Counter(who.user for who in there)
+        assert {user: hub.connections(user) for user in counts} == counts
+        assert sorted(hub.all_users()) == sorted(counts)
+        assert (len(hub), hub.users) == (len(there), len(counts))
+        for user in KEYS:
+            mine = [who for who in there if who.user == user]
+            assert sorted(hub.members(user)) == sorted(who.member for who in mine)
+            assert (user in hub) is bool(mine)
+        for groups in ({"1"}, {"2", "3"}, {*KEYS}, set[str]()):
+            concerned = {who.user for who in there if meets(who, groups)}
+            assert sorted(hub.users_of(groups)) == sorted(concerned)
+
+
+def meets(who: Join | Suspend, groups: set[str]) -> bool:
+    """Tell whether somebody may be in one of the groups."""
+    return isinstance(who, Suspend) or not who.audience.groups.isdisjoint(groups)
 
 
 def received(hub: Hub[str], batch: Sequence[tuple[Rule, bytes]]) -> dict[str, list[bytes]]:
@@ -285,3 +324,88 @@ def test_nothing_stays_behind() -> None:
     hub.leave("b", "1")
     assert (len(hub), hub.users, hub.audiences, hub.connections("1")) == (0, 0, 0, 0)
     assert not any(hub._matches.values())
+
+
+def test_who_is_suspended_gets_nothing() -> None:
+    """A suspended member gets no event, not even one that names its user or is for everyone."""
+    hub = hub_of([("a", "1", audience("1")), ("b", "1", audience("1"))])
+    hub.suspend("a", "1")
+    batch = [(Rule(everyone=True), b"<0>"), (user("1"), b"<1>"), (group("1"), b"<2>")]
+    assert received(hub, batch) == {"b": [b"<0>", b"<1>", b"<2>"]}
+
+
+def test_who_is_suspended_is_connected() -> None:
+    """A suspended member counts and is found as its user's, but has no audience."""
+    hub = hub_of([("a", "1", audience("1"))])
+    hub.suspend("a", "1")
+    hub.suspend("b", "2")
+    assert (len(hub), hub.users, hub.audiences, hub.connections("1")) == (2, 2, 0, 1)
+    assert (hub.members("1"), hub.members("2"), hub.members("3")) == (["a"], ["b"], [])
+    assert ("1" in hub, "2" in hub, "3" in hub) == (True, True, False)
+
+
+def test_suspending_twice() -> None:
+    """A member that is suspended already stays so, and still stands for its user once."""
+    hub = Hub[str]()
+    hub.suspend("a", "1")
+    hub.suspend("a", "1")
+    assert (len(hub), hub.connections("1")) == (1, 1)
+
+
+def test_back_from_suspension() -> None:
+    """A suspended member joins with what its user may see by then, and with nothing older."""
+    hub = hub_of([("a", "1", audience("1"))])
+    hub.deliveries([(group("1"), b""), (group("2"), b"")])
+    hub.suspend("a", "1")
+    hub.join("a", "1", audience("2"))
+    assert received(hub, [(group("1"), b"<0>"), (group("2"), b"<1>")]) == {"a": [b"<1>"]}
+    assert (len(hub), hub.audiences) == (1, 1)
+
+
+def test_leaving_while_suspended() -> None:
+    """A suspended member that leaves is gone, and so is its user if it was the last one."""
+    hub = hub_of([("a", "1", audience("1"))])
+    for member in "bc":
+        hub.suspend(member, "2")
+    hub.leave("b", "2")
+    assert hub.members("2") == ["c"]
+    hub.leave("c", "2")
+    assert (hub.all_users(), len(hub), "2" in hub) == (["1"], 1, False)
+
+
+def test_suspending_during_a_fan_out() -> None:
+    """Who is suspended while deliveries are written still stands in them, and in no later one."""
+    hub = hub_of([("a", "1", audience("1")), ("b", "2", audience("1"))])
+    (delivery,) = hub.deliveries([(group("1"), b"<0>")])
+    hub.suspend("b", "2")
+    assert sorted(delivery.members) == ["a", "b"]
+    assert set(received(hub, [(group("1"), b"<0>")])) == {"a"}
+
+
+def test_users_of_groups() -> None:
+    """Users are found by any of the groups in any audience of theirs, each once."""
+    hub = hub_of(
+        [
+            *[("a", "1", audience("5")), ("b", "1", audience("5", "6")), ("c", "2", audience("6"))],
+            *[("d", "3", audience()), ("e", "4", Audience.build(vocabulary, superuser=True))],
+        ]
+    )
+    assert [sorted(hub.users_of(groups)) for groups in ({"5"}, {"6"}, {"5", "6"}, {"7"})] == [
+        *(["1"], ["1", "2"], ["1", "2"], []),
+    ]
+
+
+def test_nobody_knows_whose_groups_changed() -> None:
+    """A user with a suspended member may be in any group, beside what other members of it tell."""
+    hub = hub_of([("a", "1", audience("5")), ("b", "2", audience("5"))])
+    hub.suspend("c", "1")
+    assert hub.users_of({"6"}) == ["1"]
+
+
+def test_lists_are_snapshots() -> None:
+    """Members may leave while they, their users, or those of a group are gone through."""
+    hub = hub_of([(f"m{n}", "1", audience("5")) for n in range(3)])
+    for _ in zip(hub.all_users(), hub.users_of({"5"}), strict=True):
+        for member in hub.members("1"):
+            hub.leave(member, "1")
+    assert (hub.all_users(), hub.members("1")) == ([], [])

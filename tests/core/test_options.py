@@ -1,26 +1,6 @@
 from __future__ import annotations
 
-import pytest
-
-from notifyd.core.literals import read
-from notifyd.core.options import OPTIONS, SECTIONS, Config, Option, Redis
-
-
-@pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
-def test_options(option: Option) -> None:
-    """Every option explains itself, and its default is of its type and allowed."""
-    items = list(option.default) if isinstance(option.default, tuple) else option.default
-    assert option.meaning.endswith(".")
-    assert read(option.type, items) == option.of(Config()) == option.default
-    for item in items if isinstance(items, list) else [items]:
-        option.kind.check(item)
-
-
-def test_names() -> None:
-    """An option is called section.name, and its environment variable alike."""
-    option = OPTIONS["server.hello_timeout"]
-    assert (option.key, option.variable) == ("server.hello_timeout", "NOTIFYD_SERVER_HELLO_TIMEOUT")
-    assert list(SECTIONS) == ["server", "admin", "control", "redis", "django", "auth", "log"]
+from notifyd.core.options import Config, Redis
 
 
 def test_secrets_stay_out_of_sight() -> None:
@@ -31,3 +11,18 @@ def test_secrets_stay_out_of_sight() -> None:
 def test_where_it_came_from_is_no_part_of_it() -> None:
     """Two configurations with the same values are equal, wherever the values came from."""
     assert Config(sources={"log.level": "default"}) == Config()
+
+
+def test_what_clients_may_owe() -> None:
+    """A client owes 256 KiB before it is behind, 1 MiB if it can't be, and all owe 256 MiB."""
+    server = Config().server
+    owed = (server.buffer, server.bare_buffer, server.total_buffer)
+    assert owed == (256 * 1024, 1024 * 1024, 256 * 1024 * 1024)
+    assert (server.history, server.progress_timeout) == (32 * 1024 * 1024, 20)
+
+
+def test_how_long_a_login_lasts() -> None:
+    """A ticket is good for 15 minutes, and every audience is read anew every five."""
+    auth = Config().auth
+    assert (auth.ticket_ttl, auth.sweep) == (15 * 60, 5 * 60)
+    assert auth.ticket_ttl < auth.lifetime

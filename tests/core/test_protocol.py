@@ -21,6 +21,7 @@ from notifyd.core.protocol import (
     ping_frame,
     resync_frame,
     text_frame,
+    ticket_frame,
     welcome_frame,
 )
 
@@ -79,14 +80,14 @@ def test_a_code_and_what_belongs_to_it(code: CloseCode) -> None:
 @pytest.mark.parametrize(
     ("rule", "codes"),
     [
-        (Reconnect.NO, {1000, 1001, 1002, 1003, 1007, 1009, 4400}),
+        (Reconnect.NO, {1000, 1001, 1002, 1003, 1007, 1009, 4400, 4403}),
         (Reconnect.YES, {1005, 1006, 1012, 4408, 4420}),
         (Reconnect.LATER, {1011, 1013, 4429}),
-        (Reconnect.NEW_TOKEN, {4401}),
+        (Reconnect.NEW_TOKEN, {4401, 4410}),
     ],
 )
 def test_what_a_client_does(rule: Reconnect, codes: set[int]) -> None:
-    """1012, 4408, 4420: reconnect; 1013, 4429: reconnect later; 4401: new token; 4400: stop."""
+    """A code says whether a client reconnects, at once, later or with a new token, or stops."""
     assert {int(code) for code in CloseCode if code.reconnect is rule} == codes
 
 
@@ -239,12 +240,14 @@ def test_the_protocols_ping() -> None:
 
 @pytest.mark.parametrize("recovered", [True, False, None])
 def test_welcome(recovered: bool | None) -> None:  # noqa: FBT001 - one of its three values
-    """The welcome tells the history, the position, whether anything was missed, and the ping."""
-    frame = welcome_frame(epoch="e", last_id="1-0", recovered=recovered, ping=25.0)
+    """The welcome has a ticket, the history, the position, whether all is there, and the ping."""
+    frame = welcome_frame(
+        ticket="t", ticket_ttl=900.0, epoch="e", last_id="1-0", recovered=recovered, ping=25.0
+    )
     assert message(frame) == {
         "notifyd": "welcome",
-        "ticket": None,
-        "ticket_ttl": None,
+        "ticket": "t",
+        "ticket_ttl": 900,
         "epoch": "e",
         "last_id": "1-0",
         "recovered": recovered,
@@ -253,9 +256,23 @@ def test_welcome(recovered: bool | None) -> None:  # noqa: FBT001 - one of its t
 
 
 def test_welcome_before_the_bus_was_reached() -> None:
-    """Before Redis was reached there is neither a history nor a position."""
-    welcome = message(welcome_frame(epoch=None, last_id=None, recovered=None, ping=25.0))
-    assert (welcome["epoch"], welcome["last_id"]) == (None, None)
+    """Before Redis was reached there is neither a history nor a position, nor a ticket for it."""
+    frame = welcome_frame(
+        ticket=None, ticket_ttl=None, epoch=None, last_id=None, recovered=None, ping=25.0
+    )
+    welcome = message(frame)
+    assert {key for key, value in welcome.items() if value is None} == {
+        *("ticket", "ticket_ttl", "epoch", "last_id", "recovered"),
+    }
+
+
+def test_a_new_ticket() -> None:
+    """A ticket comes with the seconds for which it is good."""
+    assert message(ticket_frame("t", 900.0)) == {
+        "notifyd": "ticket",
+        "ticket": "t",
+        "ticket_ttl": 900,
+    }
 
 
 def test_ping() -> None:
@@ -265,8 +282,15 @@ def test_ping() -> None:
 
 
 def test_resync() -> None:
-    """A resync says why the page should load its state anew, whatever the words are."""
-    assert message(resync_frame('a "gap"')) == {"notifyd": "resync", "reason": 'a "gap"'}
+    """A resync says why the page should load its state anew, and from where on events come."""
+    assert message(resync_frame('a "gap"', epoch="e", last_id="1-0")) == {
+        "notifyd": "resync",
+        "reason": 'a "gap"',
+        "epoch": "e",
+        "last_id": "1-0",
+    }
+    nowhere = message(resync_frame("none", epoch=None, last_id=None))
+    assert (nowhere["epoch"], nowhere["last_id"]) == (None, None)
 
 
 def test_closing() -> None:

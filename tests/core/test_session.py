@@ -117,7 +117,7 @@ def greeted(policy: Policy = POLICY) -> Ends:
 def live(policy: Policy = POLICY) -> Ends:
     """Return both ends after the client was let in."""
     ends = greeted(policy)
-    ends.session.open()
+    ends.session.open(behind=False)
     return ends
 
 
@@ -415,10 +415,45 @@ def test_a_token_is_not_kept() -> None:
 
 
 def test_open() -> None:
-    """An authenticated client is live."""
-    session = greeted().session
-    session.open()
-    assert session.phase is Phase.LIVE
+    """An authenticated client is live, or behind if it has missed something."""
+    for behind, phase in ((False, Phase.LIVE), (True, Phase.BEHIND)):
+        session = greeted().session
+        session.open(behind=behind)
+        assert session.phase is phase
+
+
+def test_falling_behind_and_catching_up() -> None:
+    """A client that was let in falls behind and catches up, however often."""
+    session, phases = live().session, []
+    for behind in (True, False, True, True, False):
+        session.open(behind=behind)
+        phases.append(session.phase.value)
+    assert phases == ["behind", "live", "behind", "behind", "live"]
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_nothing_is_opened_that_is_closing(behind: bool) -> None:  # noqa: FBT001 - both ways in
+    """Whoever was closed meanwhile, or has closed, is not let in."""
+    ours, theirs, gone = greeted(), greeted(), greeted().session
+    ours.session.close(CloseCode.REVOKED)
+    theirs.client.send_close()
+    theirs.up()
+    gone.release()
+    for session in (ours.session, theirs.session, gone):
+        session.open(behind=behind)
+        assert session.phase is Phase.CLOSING
+
+
+def test_who_is_behind_may_speak() -> None:
+    """The messages of a client that is behind are taken as those of one that is live."""
+    ends = greeted()
+    ends.session.open(behind=True)
+    ends.client.send_text(b'{"notifyd": "ack", "id": "1-0"}')
+    ends.client.send_ping(b"hey")
+    ends.client.send_text(b'{"token": "t"}')
+    assert ends.up() == [Acknowledged("1-0"), Ignored()]
+    assert ends.session.phase is Phase.BEHIND
+    assert ends.down() == [Frame(Opcode.PONG, b"hey")]
 
 
 @pytest.mark.parametrize("fin", [True, False])
@@ -477,7 +512,7 @@ def test_a_hello_is_the_first_message_only() -> None:
     ends = opened()
     hello = masked(b'{"token": "t"}')
     assert receive(ends.session, hello + hello) == [Greeted(Hello(token="t")), Ignored()]
-    ends.session.open()
+    ends.session.open(behind=False)
     assert receive(ends.session, hello) == [Ignored()]
 
 
@@ -916,10 +951,13 @@ def test_a_session_is_small() -> None:
 
 
 def letters(session: Session, happenings: Sequence[Happening]) -> str:
-    """Spell what happened, one letter each; and let a client in as soon as it has greeted."""
+    """Spell what happened, one letter each; and let a client in as soon as it has greeted.
+
+    Those that can be behind are.
+    """
     for happening in happenings:
         if isinstance(happening, Greeted) and session.phase is Phase.AUTHENTICATING:
-            session.open()
+            session.open(behind=not happening.hello.bare)
     return "".join(type(happening).__name__[0] for happening in happenings)
 
 
