@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 from docs.django_tables import check_rows, setting_rows
 from notifyd.cli import build_parser
 from notifyd.core.literals import literal
-from notifyd.core.options import OPTIONS, SECTIONS, Option
+from notifyd.core.option_table import OPTIONS, SECTIONS, Option
 from notifyd.core.protocol import CloseCode, Reconnect
 from notifyd.core.records import EVENTS
 from notifyd.daemon.config import DEFAULT_PATH
-from notifyd.daemon.metrics import BUCKETS, METRICS, PREFIX
+from notifyd.daemon.metrics import BUCKETS, PREFIX
+from notifyd.daemon.metrics_table import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -28,10 +28,20 @@ if TYPE_CHECKING:
 EX_CONFIG: Final = 78
 
 
+class _Help(argparse.HelpFormatter):
+    """Help that has room for the longest command: argparse forgets that commands are indented."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if action.metavar == "COMMAND":
+            self._action_max_length += self._indent_increment
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; the reference page is made from it, too."""
     parser = argparse.ArgumentParser(
         prog="notifyd",
+        formatter_class=_Help,
         description="Live notifications for a Django site: a daemon that holds the WebSockets.",
         epilog="Every command but demo reads /etc/notifyd/notifyd.toml, or the file of --config,"
         " and the environment NOTIFYD_SECTION_OPTION. Exit codes: 0 success, 1 failure, 2 wrong"
@@ -72,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Events of the stream come with their id, those of the Pub/Sub channel without.",
     )
     _add_publish(command("publish", commands.publish, "write an event to the bus"))
+    _add_disconnect(command("disconnect", commands.disconnect, "close the connections of a user"))
     token = command(
         "token",
         commands.token,
@@ -85,6 +96,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_demo(command("demo", commands.demo, "open a newsroom to try notifyd in", configured=False))
     return parser
+
+
+def _add_disconnect(disconnect: argparse.ArgumentParser) -> None:
+    disconnect.description = (
+        "Close the connections of a user, at every daemon of the site. The pages do not come back"
+        " by themselves (close code 4403), but the user may load them anew: to keep somebody out,"
+        " deactivate the user. It asks the running daemon."
+    )
+    disconnect.add_argument(
+        "--user",
+        required=True,
+        action="append",
+        metavar="PK",
+        help="the user with this primary key; may be repeated",
+    )
 
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:

@@ -184,6 +184,16 @@ def _object(text: str) -> dict[str, Any]:
     return event
 
 
+def disconnect(arguments: Namespace) -> int:
+    """Close the connections of users, at every daemon."""
+    loaded, _ = config.load(arguments.config, os.environ)
+    path = loaded.control.socket or control.default_path(os.environ)
+    answer = asyncio.run(control.ask(path, "disconnect", users=arguments.user))
+    print(f"connections closed at this daemon: {answer['connections']}")
+    print(f"other daemons read of it in the stream: {answer['id']}")
+    return 0
+
+
 def token(arguments: Namespace) -> int:
     """Print a token for a user."""
     loaded, _ = config.load(arguments.config, os.environ)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from notifyd.core.options import OPTIONS
+from notifyd.core.option_table import OPTIONS
 from notifyd.daemon.config import Config, load
 
 if TYPE_CHECKING:

@@ -144,6 +144,8 @@ def test_readme(reader: Reader) -> None:
 def test_existing_site(reader: Reader) -> None:
     """The page's lines are enough, and those for production and for a cache are as good."""
     follow(reader, EXISTING, "The ten lines")
+    [from_where] = [block for block in blocks(EXISTING) if block.title.endswith("page was made")]
+    reader.follow(from_where)
     visit(reader)
     follow(reader, EXISTING, "In production")
     [with_a_cache] = [block for block in blocks(EXISTING) if block.title in FOR_SOME]

@@ -36,6 +36,8 @@ DJANGO_EDGES = {"auth", "tickets"}
 # These are parts without it. Within an edge the files may know one another, though not in a
 # cycle; for everybody else they are the edge.
 PARTS = {
+    "assembly": "service",  # How the service's parts are put together.
+    "logins": "service",  # Where authentication, tickets and revocation meet.
     "admission": "server",  # Who may become a client of the server.
     "client": "server",  # What the server makes of a connection.
     "listener": "server",  # Where the server's connections come from.

@@ -1,12 +1,14 @@
 """The event bus in Redis: what the site publishes, in order and, over the stream, without loss.
 
 Two links run beside each other and mend themselves: the stream (bus_stream.py), which makes up for
-every outage that its history spans, and the Pub/Sub channel (bus_pubsub.py), which can't.
+every outage that its history spans, and the Pub/Sub channel (bus_pubsub.py), which can't. A third
+is opened when somebody asks for what the stream has kept (bus_archive.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from redis.exceptions import ResponseError
 
 from notifyd.core.batch import Batch, Positioned
-from notifyd.daemon.bus_link import FAULTS, Link, RedisURL, check_url
+from notifyd.daemon.bus_archive import Archive
+from notifyd.daemon.bus_link import FAULTS, Link, RedisURL, check_url, describe
 from notifyd.daemon.bus_outage import BusStats, Outage
 from notifyd.daemon.bus_pubsub import Listener
 from notifyd.daemon.bus_stream import Follower, keys, locate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     from notifyd.daemon.bus_outage import Reader
 
@@ -34,6 +37,7 @@ __all__ = [
     "Positioned",
     "check_url",
     "fault",
+    "order",
     "publish",
     "tail",
 ]
@@ -66,6 +70,7 @@ class Bus:
         self._readers: set[Reader[Any]] = set()
         self._closed = asyncio.Event()
         self.decided = asyncio.Event()
+        self.archive = Archive(self._url, prefix=prefix, within=timeout)
         self.stats = BusStats()
         # Since when each is down; None while it works.
         self._down: dict[Reader[Any], float | None] = {}
@@ -97,6 +102,7 @@ class Bus:
     async def close(self) -> None:
         """Close the connections; whoever iterates comes to the end."""
         self._closed.set()
+        await self.archive.close()
         for reader in tuple(self._readers):
             await reader.close()
 
@@ -147,24 +153,33 @@ async def publish(
     Payload and rule are taken as they are. Raises BusError; its text says so when it is unknown
     whether the event was added.
     """
+    parts = {b"event": payload, b"to": rule, b"traceparent": traceparent}
+    return await _add(url, prefix, {k: v for k, v in parts.items() if v is not None}, maxlen)
+
+
+async def order(url: str, *, prefix: str, body: Mapping[str, Any], maxlen: int) -> str:
+    """Add a control entry in the same way, and return its id. Raises BusError."""
+    return await _add(url, prefix, {b"control": json.dumps(body).encode()}, maxlen)
+
+
+async def _add(url: str, prefix: str, fields: Mapping[bytes, bytes], maxlen: int) -> str:
     if fault := check_url(url):
         raise BusError(f"redis.url: {fault}")
     address = RedisURL(url)
-    parts = {b"event": payload, b"to": rule, b"traceparent": traceparent}
-    fields = [word for name, value in parts.items() if value is not None for word in (name, value)]
+    words = [word for field in fields.items() for word in field]
     outcome = ""
     link = None
     try:
         link = await Link.open(address, within=PATIENCE)
         # An event must not be a history's first entry, whose place is the start's.
         await locate(link, prefix)
-        outcome = "; it is unknown whether the event was added"
-        added = await link.call("XADD", keys(prefix)[0], "MAXLEN", "~", maxlen, "*", *fields)
+        outcome = "; it is unknown whether the entry was added"
+        added = await link.call("XADD", keys(prefix)[0], "MAXLEN", "~", maxlen, "*", *words)
     except FAULTS as error:
-        words = f"{address}: " + ": ".join(address.explain(error).values())
+        told = describe(address, error)
         known = isinstance(error, ResponseError)
         # Not chained: only explain() has taken the password out of what the error says.
-        raise BusError(words if known else words + outcome) from None
+        raise BusError(told if known else told + outcome) from None
     finally:
         if link is not None:
             await link.close()
@@ -179,7 +194,7 @@ async def fault(url: str, *, timeout: float) -> str | None:  # noqa: ASYNC109 - 
         link = await Link.open(address, within=timeout)
         await link.call("PING")
     except FAULTS as error:
-        return f"{address}: " + ": ".join(address.explain(error).values())
+        return describe(address, error)
     finally:
         if link is not None:
             await link.close()

@@ -39,8 +39,9 @@ _HINTS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
     (
         ("NoPermissionError", "NOPERM", "ACL failure", "user executing the script"),
         (
-            "let this user run eval, get, publish, role, select, set, subscribe, xadd, xinfo, xlen,"
-            " xread, xtrim on keys {PREFIX}:* and channels {PREFIX}:canary:* and [redis] channel"
+            "let this user run eval, exists, get, publish, role, select, set, subscribe, xadd,"
+            " xinfo, xlen, xrange, xread, xrevrange, xtrim on keys {PREFIX}:* and channels"
+            " {PREFIX}:canary:* and [redis] channel"
         ),
     ),
     (
@@ -129,6 +130,11 @@ class RedisURL:
         # A server that doesn't know AUTH repeats its arguments.
         password = self._options.get("password")
         return text.replace(password, "***") if password else text
+
+
+def describe(url: RedisURL, error: Exception) -> str:
+    """Return where what went wrong, and what to do about it, in one line."""
+    return f"{url}: " + ": ".join(url.explain(error).values())
 
 
 def check_url(url: str) -> str | None:

@@ -11,6 +11,7 @@ import structlog
 from redis import exceptions
 
 from notifyd.core.batch import Batch, Positioned
+from notifyd.core.positions import parse_position
 from notifyd.daemon.bus_link import Link, NotMasterError
 
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ def gap(first: str, position: str, last: str) -> str | None:
     doesn't count removals, and in Redis 7 max-deleted-entry-id tells of XDEL only and stays 0-0
     after XTRIM. So that is a gap. A single entry that an operator removed by XDEL is none.
     """
-    if _order(last) < _order(position):
+    if parse_position(last) < parse_position(position):
         return "the stream ends before our position: restored from a copy, or its clock went back"
-    if _order(first) > _order(position):
+    if parse_position(first) > parse_position(position):
         return "the stream was trimmed beyond our position"
     return None
 
@@ -108,11 +109,6 @@ def batches(source: Source, entries: Sequence[RawEntry]) -> list[Batch]:
         found[-1].entries.append(entry)
         room = -1 if b"control" in entry[1] else room - size
     return found
-
-
-def _order(id_: str) -> tuple[int, int]:
-    time_, _, number = id_.partition("-")
-    return int(time_), int(number)
 
 
 def _entries(answer: Any) -> list[tuple[str, dict[bytes, bytes]]]:
@@ -160,7 +156,7 @@ class Follower:
     @property
     def ready(self) -> bool:
         """Whether the link works and everything written before it was opened has been read."""
-        caught_up = not self._full or _order(self._position) >= _order(self._target)
+        caught_up = not self._full or parse_position(self._position) >= parse_position(self._target)
         return self._proven and caught_up
 
     def fields(self) -> dict[str, Any]:
@@ -260,8 +256,8 @@ class Follower:
         self._full = full
         if not entries:
             return
-        target = _order(self._target)
-        recovered = sum(_order(id_) <= target for id_, _ in entries)
+        target = parse_position(self._target)
+        recovered = sum(parse_position(id_) <= target for id_, _ in entries)
         self._recovered += recovered
         self._stats.recovered += recovered
         self._position = entries[-1][0]

@@ -13,7 +13,11 @@ What makes that safe:
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+import fcntl
+import math
+import struct
+import termios
+from typing import TYPE_CHECKING, Final, Protocol
 
 from notifyd.core.happenings import NotUpgraded, NotUpgradedReason
 
@@ -22,8 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from notifyd.core.happenings import Happening
+    from notifyd.core.login import Login
     from notifyd.core.protocol import CloseCode
     from notifyd.core.session import Session
+
+
+_INT: Final = struct.Struct("i")
 
 
 class Host(Protocol):
@@ -55,6 +63,7 @@ class Client(asyncio.BufferedProtocol):
     """A connection: the session's bytes in and out, and the events' fast path."""
 
     __slots__ = (
+        "_delayed",
         "_host",
         "_send",
         "_socket",
@@ -62,11 +71,13 @@ class Client(asyncio.BufferedProtocol):
         "address",
         "detail",
         "events",
+        "expires",
         "greeted",
+        "login",
         "opened",
         "peer",
+        "renews",
         "session",
-        "user",
         "writable",
     )
 
@@ -75,10 +86,16 @@ class Client(asyncio.BufferedProtocol):
         self._socket = sock
         self._transport: asyncio.Transport | None = None
         self._send: Callable[[bytes], int] | None = None
+        # Bytes given to the transport, ever.
+        self._delayed = 0
         self.session = session
         self.peer = peer
         self.address: str | None = peer
-        self.user: str | None = None
+        # Of a client that was let in; its edge replaces it when the user was read anew.
+        self.login: Login | None = None
+        # When it has to show a token again, and when its ticket is replaced, by the loop's clock.
+        self.expires = math.inf
+        self.renews = math.inf
         # Whether it said hello, and so knows control frames.
         self.greeted = False
         self.writable = False
@@ -136,10 +153,24 @@ class Client(asyncio.BufferedProtocol):
 
     # What the relay, admission and the server call.
 
-    def enter(self) -> None:
-        """Take events from now on: the client was authenticated."""
-        self.session.open()
+    @property
+    def user(self) -> str | None:
+        """The primary key of the user; None before the client was let in."""
+        return None if self.login is None else self.login.user
+
+    def enter(self, login: Login) -> None:
+        """Let the client in: it was authenticated."""
+        self.login = login
+        self.session.open(behind=False)
         self._host.entered(self)
+
+    def fell_behind(self) -> None:
+        """Note that it gets no events but from the history."""
+        self.session.open(behind=True)
+
+    def caught_up(self) -> None:
+        """Note that it gets events as they come."""
+        self.session.open(behind=False)
 
     def write(self, data: bytes, events: int = 0) -> None:
         """Write frames, `events` of them events; never waits and never raises.
@@ -164,6 +195,7 @@ class Client(asyncio.BufferedProtocol):
 
     def _write_later(self, data: bytes | memoryview) -> None:
         assert self._transport is not None
+        self._delayed += len(data)
         self._transport.write(data)
         owed = self._transport.get_write_buffer_size()
         if owed:
@@ -177,11 +209,25 @@ class Client(asyncio.BufferedProtocol):
         """How many bytes the transport holds back."""
         return self._transport.get_write_buffer_size() if self._transport else 0
 
+    @property
+    def taken(self) -> int:
+        """How many bytes the peer has taken, on a scale that counts while it owes something.
+
+        What was given to the transport, less what that holds back and what the kernel has (SIOCOUTQ
+        of tcp(7) and unix(7)). What goes straight to the socket, nothing being owed, isn't counted.
+        """
+        try:
+            queued = fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(_INT.size))
+        except (OSError, ValueError):
+            queued = bytes(_INT.size)
+        return self._delayed - self.owed - int(_INT.unpack(queued)[0])
+
     def flush(self) -> None:
         """Send what the session has to say."""
         assert self._transport is not None
         for data in self.session.data_to_send():
             if data:
+                self._delayed += len(data)
                 self._transport.write(data)
             else:
                 # Half-close, so that a peer still writing gets to read why (RFC 6455 section

@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from notifyd.core.addresses import Address, parse_address
 from notifyd.core.conflicts import CAUTIONS, RULES, apply
 from notifyd.core.literals import line, literal, parse, quote, read
+from notifyd.core.option_table import OPTIONS, SECTIONS, Option
 from notifyd.core.options import (
-    OPTIONS,
-    SECTIONS,
     Admin,
     Auth,
     Config,
     Control,
     Django,
     Log,
-    Option,
     Redis,
     Server,
 )

@@ -5,11 +5,10 @@ Counters and gauges live where they are counted, as plain numbers; they are read
 
 from __future__ import annotations
 
-import enum
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,13 +23,10 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 import notifyd
-from notifyd.core.events import Rejection
-from notifyd.core.happenings import NotUpgradedReason, Phase
-from notifyd.core.login import Result
-from notifyd.core.protocol import CloseCode
+from notifyd.daemon.metrics_table import METRICS, Metric, label_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
 PREFIX: Final = "notifyd_"
 
@@ -40,156 +36,6 @@ BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 OTHER: Final = "other"
 
-
-class Metric(NamedTuple):
-    """A metric without its prefix; `values` are those its label has from the start."""
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    help: str
-    unit: str
-    values: tuple[str, ...] = ()
-
-
-def _label(value: object) -> str:
-    return str(value.value if isinstance(value, enum.Enum) else value)
-
-
-def _values(known: Iterable[object]) -> tuple[str, ...]:
-    return tuple(_label(value) for value in known)
-
-
-METRICS: Final = (
-    Metric(
-        "connections",
-        "gauge",
-        ("state",),
-        "Open connections, by how far their conversation has come.",
-        "connections",
-        _values(Phase),
-    ),
-    Metric("connections_opened_total", "counter", (), "WebSockets opened.", "connections"),
-    Metric(
-        "connections_closed_total",
-        "counter",
-        ("code",),
-        "WebSockets closed, by close code; 1006 is a peer that vanished.",
-        "connections",
-        _values(CloseCode),
-    ),
-    Metric(
-        "connections_refused_total",
-        "counter",
-        ("reason",),
-        "Connections that did not become a WebSocket.",
-        "connections",
-        _values(NotUpgradedReason),
-    ),
-    Metric(
-        "authentications_total",
-        "counter",
-        ("result",),
-        "Authentications, by how they ended.",
-        "authentications",
-        _values(Result),
-    ),
-    Metric(
-        "authentication_seconds",
-        "histogram",
-        (),
-        "Time from a token to its user and what the user may see.",
-        "seconds",
-    ),
-    Metric(
-        "events_total",
-        "counter",
-        ("source",),
-        "Events relayed, by where they came from.",
-        "events",
-        ("stream", "pubsub"),
-    ),
-    Metric(
-        "events_rejected_total",
-        "counter",
-        ("reason",),
-        "Entries of the bus that are no valid event and were not relayed.",
-        "events",
-        _values(Rejection),
-    ),
-    Metric("deliveries_total", "counter", (), "Events written, once per recipient.", "deliveries"),
-    Metric(
-        "delivered_bytes_total", "counter", (), "Bytes of frames written to recipients.", "bytes"
-    ),
-    Metric(
-        "broadcast_latency_seconds",
-        "histogram",
-        (),
-        "Time from an event's publication to its write to the last recipient; stream only.",
-        "seconds",
-    ),
-    Metric(
-        "broadcast_latency_clamped_total",
-        "counter",
-        (),
-        "Latencies observed as 0 because the clocks of Redis and this host disagree.",
-        "events",
-    ),
-    Metric(
-        "fanout_seconds",
-        "histogram",
-        (),
-        "Time to write a batch of events to all of its recipients.",
-        "seconds",
-    ),
-    Metric("bus_lag_seconds", "gauge", (), "Age of the newest batch when it was read.", "seconds"),
-    Metric("redis_up", "gauge", (), "Whether Redis answers: 1 or 0.", ""),
-    Metric(
-        "redis_reconnects_total", "counter", (), "Connections to Redis made anew.", "connections"
-    ),
-    Metric(
-        "events_recovered_total",
-        "counter",
-        (),
-        "Events read after a reconnection that were written before it.",
-        "events",
-    ),
-    Metric(
-        "gaps_total",
-        "counter",
-        (),
-        "Times that events may have been lost and clients were told to load their state.",
-        "gaps",
-    ),
-    Metric(
-        "slow_clients_total",
-        "counter",
-        (),
-        "Clients closed because they owed more than they may.",
-        "clients",
-    ),
-    Metric(
-        "messages_ignored_total",
-        "counter",
-        (),
-        "Messages of clients that mean nothing here.",
-        "messages",
-    ),
-    Metric(
-        "event_loop_lag_seconds",
-        "gauge",
-        (),
-        "How late the event loop ran its latest timer.",
-        "seconds",
-    ),
-    Metric(
-        "build_info",
-        "gauge",
-        ("version", "python", "django", "redis", "websockets"),
-        "Always 1; its labels are the versions in use.",
-        "",
-    ),
-)
 
 _TABLE: Final = {metric.name: metric for metric in METRICS}
 
@@ -215,6 +61,7 @@ class Metrics(Collector):
         self.authentication_seconds = self._histogram("authentication_seconds")
         self.broadcast_latency_seconds = self._histogram("broadcast_latency_seconds")
         self.fanout_seconds = self._histogram("fanout_seconds")
+        self.recheck_seconds = self._histogram("recheck_seconds")
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -282,7 +129,7 @@ def _family(metric: Metric, reading: Reading) -> CounterMetricFamily | GaugeMetr
         return family
     sums: dict[str, float] = dict.fromkeys(metric.values, 0)
     for value, count in reading.items():
-        label = _label(value) if _label(value) in metric.values else OTHER
+        label = label_text(value) if label_text(value) in metric.values else OTHER
         sums[label] = sums.get(label, 0) + count
     for label, total in sums.items():
         family.add_metric([label], total)

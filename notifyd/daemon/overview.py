@@ -11,13 +11,8 @@ import notifyd
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from notifyd.core.hub import Hub
-    from notifyd.daemon.auth import Authenticator
-    from notifyd.daemon.bus import Bus
-    from notifyd.daemon.client import Client
+    from notifyd.daemon.assembly import Assembly
     from notifyd.daemon.metrics import Metrics
-    from notifyd.daemon.relay import Relay
-    from notifyd.daemon.server import Server
 
 _PATIENCE: Final = 5.0
 """Seconds without Redis before readiness turns red: a blip should not empty a load balancer."""
@@ -26,19 +21,13 @@ _PATIENCE: Final = 5.0
 class Overview:
     """Looks at the parts of a service; the service tells it the rest, in its public attributes."""
 
-    def __init__(
-        self,
-        hub: Hub[Client],
-        server: Server,
-        relay: Relay[Client],
-        bus: Bus,
-        authenticator: Authenticator,
-    ) -> None:
-        self._hub = hub
-        self._server = server
-        self._relay = relay
-        self._bus = bus
-        self._authenticator = authenticator
+    def __init__(self, parts: Assembly) -> None:
+        self._parts = parts
+        self._hub = parts.hub
+        self._server = parts.server
+        self._relay = parts.relay
+        self._bus = parts.bus
+        self._authenticator = parts.authenticator
         self._started = time.monotonic()
         self.listeners: list[str] = []
         self.loop_lag = 0.0
@@ -49,8 +38,12 @@ class Overview:
         redis = "Redis connected" if self._bus.stats.up else "Redis away"
         return (
             f"{len(self._hub)} clients of {self._hub.users} users, {redis}, "
-            f"{self._relay.stats.deliveries} deliveries"
+            f"{self._deliveries} deliveries"
         )
+
+    @property
+    def _deliveries(self) -> int:
+        return self._relay.stats.deliveries + self._parts.feeder.stats.deliveries
 
     def failing(self) -> Mapping[str, str]:
         """Return the checks of readiness that fail, each with words; none: ready."""
@@ -63,7 +56,9 @@ class Overview:
         if away is not None and time.monotonic() - away >= _PATIENCE:
             failing["redis"] = f"away for {time.monotonic() - away:.0f} s"
         if self._authenticator.database is False:
-            failing["database"] = "the last authentication could not read it"
+            waiting = len(self._parts.rechecks)
+            users = f"; {waiting} connected users get nothing until then" if waiting else ""
+            failing["database"] = f"it could not be read the last time{users}"
         return failing
 
     async def status(self, _arguments: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -78,6 +73,8 @@ class Overview:
             "connections": self._server.phases(),
             "users": self._hub.users,
             "audiences": self._hub.audiences,
+            "rechecks_waiting": len(self._parts.rechecks),
+            "history_seconds": round(self._parts.history.seconds, 3),
             "bus": {
                 "up": bus_stats.up,
                 "epoch": relay.epoch,
@@ -95,6 +92,7 @@ class Overview:
     def wire(self, metrics: Metrics) -> None:
         """Let the metrics read their counters and gauges here, at each scrape."""
         server, relay, link = self._server.stats, self._relay.stats, self._bus.stats
+        replay = self._parts.feeder.stats
         readers: dict[str, Callable[[], Any]] = {
             "connections": self._server.phases,
             "connections_opened_total": lambda: server.opened,
@@ -103,15 +101,21 @@ class Overview:
             "authentications_total": lambda: self._authenticator.results,
             "events_total": lambda: relay.events,
             "events_rejected_total": lambda: relay.rejected,
-            "deliveries_total": lambda: relay.deliveries,
-            "delivered_bytes_total": lambda: relay.delivered_bytes,
+            "deliveries_total": lambda: relay.deliveries + replay.deliveries,
+            "delivered_bytes_total": lambda: relay.delivered_bytes + replay.delivered_bytes,
+            "replayed_total": lambda: replay.deliveries,
+            "pubsub_missed_total": lambda: relay.missed,
             "broadcast_latency_clamped_total": lambda: relay.clamped,
             "bus_lag_seconds": lambda: relay.lag,
             "redis_up": lambda: int(link.up),
             "redis_reconnects_total": lambda: link.reconnects,
             "events_recovered_total": lambda: link.recovered,
             "gaps_total": lambda: link.gaps,
-            "slow_clients_total": lambda: server.slow,
+            "history_seconds": lambda: self._parts.history.seconds,
+            "rechecks_total": lambda: self._parts.readings.results,
+            "rechecks_waiting": lambda: len(self._parts.rechecks),
+            "clients_behind_total": lambda: self._parts.debts.behind,
+            "slow_clients_total": lambda: self._parts.debts.slow,
             "messages_ignored_total": lambda: server.ignored,
             "event_loop_lag_seconds": lambda: self.loop_lag,
         }

@@ -5,19 +5,27 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic
 
 import structlog
 
 from notifyd.core.batch import Batch, Positioned
+from notifyd.core.controls import EVERYBODY, parse_order
 from notifyd.core.events import Control, Event, Rejected, Rejection, parse_entry
+from notifyd.core.positions import format_position, parse_position
 from notifyd.core.protocol import text_frame
+from notifyd.daemon.relay_feeder import Member
+from notifyd.daemon.relay_records import to_record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from notifyd.core.batch import RawEntry, Source
+    from notifyd.core.controls import Order
+    from notifyd.core.history import History
     from notifyd.core.hub import Delivery, Hub
+    from notifyd.core.positions import Position
+    from notifyd.daemon.relay_feeder import Feeder
 
 log = structlog.stdlib.get_logger()
 
@@ -28,16 +36,6 @@ _SLICE: Final = 128
 """Clients written to between two looks at the clock."""
 
 
-class Recipient(Protocol):
-    """What the relay asks of a client."""
-
-    def write(self, data: bytes, events: int) -> None:
-        """Write the frames of some events; never waits, never raises."""
-
-
-Member = TypeVar("Member", bound=Recipient)
-
-
 @dataclass(slots=True)
 class RelayStats:
     """Counts since the start, read by the metrics at each scrape."""
@@ -46,45 +44,76 @@ class RelayStats:
     rejected: dict[Rejection, int] = field(default_factory=lambda: dict.fromkeys(Rejection, 0))
     deliveries: int = 0
     delivered_bytes: int = 0
+    missed: int = 0
     clamped: int = 0
     lag: float = 0.0
 
 
 class Relay(Generic[Member]):
-    """Relays each batch whole: between two batches every client is at the same position.
+    """Relays each batch whole: between two batches every live client is at the same position.
 
-    `resync` tells the clients that events may be missing. `observe_latency` gets, for each event
-    of the stream, the seconds from its publication (the time in its id, by Redis' clock) until it
-    was written to its last recipient; `observe_fanout` the seconds each batch took.
+    `obey` is given the order of each control entry, with its position, when everything before it
+    was relayed and nothing behind it. `restarted` hears that the position became known or jumped,
+    and why. `observe_latency` gets, for each event of the stream, the seconds from its publication
+    (the time in its id, by Redis' clock) until it was written to its last live recipient;
+    `observe_fanout` the seconds each batch took.
     """
 
     def __init__(
         self,
         hub: Hub[Member],
+        history: History,
+        feeder: Feeder[Member],
         *,
-        resync: Callable[[str], None],
+        obey: Callable[[Position, Order], None],
+        restarted: Callable[[Position, str], None],
         observe_latency: Callable[[float], None],
         observe_fanout: Callable[[float], None],
     ) -> None:
         self._hub = hub
-        self._resync = resync
+        self._history = history
+        self._feeder = feeder
+        self._obey = obey
+        self._restarted = restarted
         self._observe_latency = observe_latency
         self._observe_fanout = observe_fanout
-        self._one_at_a_time = asyncio.Lock()
         self._at_boundary: list[Callable[[], None]] = []
+        self.one_at_a_time = asyncio.Lock()
+        """Held while clients are written to; whoever holds it is between two batches."""
         self.epoch: str | None = None
-        self.last_id: str | None = None
         self.stats = RelayStats()
+
+    @property
+    def position(self) -> Position | None:
+        """The position up to which everything was relayed; None until Redis was reached."""
+        return self._history.end
+
+    @property
+    def last_id(self) -> str | None:
+        """The same as an id."""
+        return None if self._history.end is None else format_position(self._history.end)
 
     async def run(self, source: AsyncIterator[Batch | Positioned]) -> None:
         """Relay everything that a source brings, for as long as it does."""
         async for item in source:
-            async with self._one_at_a_time:
+            async with self.one_at_a_time:
                 if isinstance(item, Positioned):
                     self._take_position(item)
+                elif item.source == "stream":
+                    await self._relay(item.entries)
                 else:
-                    await self._relay(item)
+                    await self._relay_channel(item.entries)
                 self._pass_boundary()
+
+    async def feed(self) -> None:
+        """Serve the clients that are behind whenever there is something for them, for ever."""
+        while True:
+            await self._feeder.wanted.wait()
+            async with self.one_at_a_time:
+                self._feeder.feed(time.perf_counter() + _TURN)
+                self._pass_boundary()
+            # Whoever waits for the lock is served first, and whoever waits for the loop then.
+            await asyncio.sleep(0)
 
     def at_boundary(self, action: Callable[[], None]) -> None:
         """Call the action between two batches: at once, or at the end of the present fan-out.
@@ -92,48 +121,77 @@ class Relay(Generic[Member]):
         A client's position is so always the end of a batch, and a client that joins gets a batch
         either whole or, being told the position behind it, not at all.
         """
-        if self._one_at_a_time.locked():
+        if self.one_at_a_time.locked():
             self._at_boundary.append(action)
         else:
             action()
 
     def _pass_boundary(self) -> None:
-        actions, self._at_boundary = self._at_boundary, []
-        for action in actions:
-            action()
+        # What an action asks for in turn is done, too: the next batch may be long in coming.
+        while self._at_boundary:
+            actions, self._at_boundary = self._at_boundary, []
+            for action in actions:
+                action()
 
-    def _take_position(self, position: Positioned) -> None:
-        self.epoch, self.last_id = position.epoch, position.last_id
-        self._resync(position.gap or "the daemon has just found its event bus")
+    def _take_position(self, item: Positioned) -> None:
+        position = parse_position(item.last_id)
+        self.epoch = item.epoch
+        self._history.reset(position)
+        self._feeder.restart(position)
+        self._restarted(position, item.gap or "the daemon has just found its event bus")
 
-    async def _relay(self, batch: Batch) -> None:
+    async def _relay(self, entries: Sequence[RawEntry]) -> None:
         started = time.perf_counter()
-        if batch.source == "stream":
-            self.stats.lag = max(0.0, _age(batch.entries[-1][0]))
-        events = [event for entry in batch.entries if (event := self._parse(entry, batch.source))]
+        self.stats.lag = max(0.0, _age(entries[-1][0]))
+        parsed = [self._parse(entry, "stream") for entry in entries]
+        records = [to_record(entry, each) for entry, each in zip(entries, parsed, strict=True)]
+        await self._write(
+            self._hub.deliveries([(each.rule, each.frame) for each in records if each.rule])
+        )
+        self._history.append(records)
+        self._observe_fanout(time.perf_counter() - started)
+        for event in parsed:
+            if isinstance(event, Event):
+                self._observe_age(event.id)
+            elif isinstance(event, Control):
+                self._obey(parse_position(event.id), self._order(event))
+        self._feeder.advanced()
+
+    async def _relay_channel(self, entries: Sequence[RawEntry]) -> None:
+        started = time.perf_counter()
+        parsed = [self._parse(entry, "pubsub") for entry in entries]
+        events = [each for each in parsed if isinstance(each, Event)]
+        # It has no place in the history: whoever is behind misses it.
+        self.stats.missed += len(events) * len(self._feeder)
         await self._write(
             self._hub.deliveries([(event.rule, text_frame(event.text)) for event in events])
         )
-        if batch.source == "stream":
-            self.last_id = batch.entries[-1][0]
         self._observe_fanout(time.perf_counter() - started)
-        for event in events:
-            self._observe_age(event.id)
 
-    def _parse(self, entry: RawEntry, source: Source) -> Event | None:
+    def _parse(self, entry: RawEntry, source: Source) -> Event | Control | None:
         id_, fields = entry
         try:
             parsed = parse_entry(fields, id_)
         except Rejected as error:
-            self.stats.rejected[error.reason] += 1
-            log.warning(
-                "event.rejected", reason=error.reason, detail=str(error), id=id_, source=source
-            )
-            return None
-        if isinstance(parsed, Control):
-            return None
-        self.stats.events[source] += 1
+            self._reject(error.reason, str(error), id_, source)
+            if b"control" not in fields or id_ is None:
+                return None
+            # Nobody knows what it was to revoke.
+            return Control(id_, {"recheck": {"all": True}})
+        if isinstance(parsed, Event):
+            self.stats.events[source] += 1
         return parsed
+
+    def _order(self, control: Control) -> Order:
+        try:
+            return parse_order(control.body)
+        except ValueError as error:
+            self._reject(Rejection.BAD_CONTROL, str(error), control.id, "stream")
+            return EVERYBODY
+
+    def _reject(self, reason: Rejection, detail: str, id_: str | None, source: Source) -> None:
+        self.stats.rejected[reason] += 1
+        log.warning("event.rejected", reason=reason, detail=detail, id=id_, source=source)
 
     async def _write(self, deliveries: list[Delivery[Member]]) -> None:
         turn_ends = time.perf_counter() + _TURN
@@ -150,8 +208,6 @@ class Relay(Generic[Member]):
                     turn_ends = time.perf_counter() + _TURN
 
     def _observe_age(self, id_: str | None) -> None:
-        if id_ is None:
-            return
         age = _age(id_)
         if age < 0:
             self.stats.clamped += 1

@@ -29,12 +29,12 @@ from notifyd.daemon.client import Client
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from notifyd.core.happenings import Happening
-    from notifyd.core.hub import Hub
     from notifyd.core.session import Policy
     from notifyd.daemon.admission import Admission, Stream
+    from notifyd.daemon.server_debts import Debts
     from notifyd.daemon.timers import Timers
 
 log = structlog.stdlib.get_logger()
@@ -51,39 +51,35 @@ class ServerStats:
     closed: Counter[int] = field(default_factory=Counter)
     refused: Counter[NotUpgradedReason] = field(default_factory=Counter)
     ignored: int = 0
-    slow: int = 0
 
 
 class Server:
     """The clients of this daemon.
 
-    `max_connections` is how many there may be (0: any number), `buffer` how many bytes one may
-    owe and `total_buffer` all of them together.
+    `leave` takes a client and its user out of where events come from. `max_connections` is how
+    many there may be (0: any number).
     """
 
     def __init__(
         self,
-        hub: Hub[Client],
         stream: Stream,
         admission: Admission,
         timers: Timers,
+        debts: Debts,
         policy: Policy,
         *,
+        leave: Callable[[Client, str], None],
         max_connections: int,
-        buffer: int,
-        total_buffer: int,
     ) -> None:
-        self._hub = hub
         self._stream = stream
         self._admission = admission
         self._timers = timers
+        self._debts = debts
+        self._leave = leave
         self._policy = policy
         self._max_connections = max_connections
-        self._buffer = buffer
-        self._total_buffer = total_buffer
         self._loop = asyncio.get_running_loop()
         self._accepting: set[asyncio.Task[object]] = set()
-        self._owing: set[Client] = set()
         self._draining = False
         self._empty = asyncio.Event()
         self.clients: set[Client] = set()
@@ -109,12 +105,13 @@ class Server:
 
     def tick(self, now: float) -> None:
         """Do what is due at `now`, by the event loop's clock."""
-        self._timers.tick(now, self._stream.last_id)
-        self._relieve()
+        for client in self._timers.tick(now):
+            self._debts.too_slow(client, "it takes nothing any more")
+        self._debts.relieve()
 
     def resync(self, reason: str) -> None:
         """Tell every client that knows control frames that events may be missing."""
-        frame = resync_frame(reason)
+        frame = resync_frame(reason, epoch=self._stream.epoch, last_id=self._stream.last_id)
         for client in [*self.clients]:
             if client.greeted:
                 client.write(frame)
@@ -178,17 +175,12 @@ class Server:
     def left(self, client: Client) -> None:
         """Take the client out of everything but the time for its farewell."""
         if client.user is not None:
-            self._hub.leave(client, client.user)
+            self._leave(client, client.user)
         self._timers.expect_farewell(client, self._loop.time())
 
     def owes(self, client: Client, owed: int) -> None:
-        """Note what the transport holds back; more than a client may owe ends it."""
-        if owed == 0 or not client.writable:
-            self._owing.discard(client)
-        else:
-            self._owing.add(client)
-            if owed > self._buffer:
-                self._too_slow(client)
+        """Note what the transport holds back."""
+        self._debts.owes(client, owed, self._loop.time())
 
     def lost(self, client: Client) -> None:
         """Forget the client, and say the last word about it."""
@@ -244,22 +236,3 @@ class Server:
             origin=refusal.origin,
             hint=f'add to [server]: origins = ["{refusal.origin}"]' if foreign else None,
         )
-
-    def _relieve(self) -> None:
-        """Close those that owe the most, until what all owe together fits its bound."""
-        owed = {client: client.owed for client in self._owing}
-        total = sum(owed.values())
-        for client in sorted(owed, key=owed.__getitem__, reverse=True):
-            if total <= self._total_buffer:
-                return
-            total -= owed[client]
-            if client.writable:
-                self._too_slow(client)
-            else:
-                # It had its chance to read why; what it owes counts until it is gone.
-                client.abort()
-
-    def _too_slow(self, client: Client) -> None:
-        self.stats.slow += 1
-        log.warning("client.slow", owed=client.owed, user=client.user, address=client.address)
-        client.close(CloseCode.TOO_SLOW)

@@ -1,4 +1,4 @@
-"""The composition root: builds every part, joins them, and owns their start and their stop."""
+"""The daemon as a whole: its parts are built by `assembly`; here is their start and their stop."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import re
-import resource
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,26 +13,14 @@ import structlog
 
 import notifyd
 from notifyd.core.addresses import parse_address
-from notifyd.core.audience import Vocabulary
-from notifyd.core.hub import Hub
-from notifyd.core.limits import Buckets
-from notifyd.core.login import Refused, Result
-from notifyd.core.session import Policy
-from notifyd.daemon import auth, bus, control, listener
-from notifyd.daemon.admission import Admission
+from notifyd.daemon import control, listener
+from notifyd.daemon.assembly import Assembly
 from notifyd.daemon.endpoints import Endpoints
 from notifyd.daemon.metrics import Metrics
 from notifyd.daemon.overview import Overview
-from notifyd.daemon.peers import Peers
-from notifyd.daemon.relay import Relay
-from notifyd.daemon.server import Server
 from notifyd.daemon.systemd import Notifier
-from notifyd.daemon.timers import Timers
 
 if TYPE_CHECKING:
-    from notifyd.core.login import Login
-    from notifyd.core.protocol import Hello
-    from notifyd.daemon.client import Client
     from notifyd.daemon.config import Config
 
 log = structlog.stdlib.get_logger()
@@ -44,17 +30,6 @@ _TICK: Final = 0.25
 
 _STATUS_EVERY: Final = 5.0
 """Seconds between two status lines for `systemctl status`."""
-
-_RESERVED_DESCRIPTORS: Final = 200
-"""Left to the database, Redis, the admin listener and the log when connections fill the rest."""
-
-_KERNEL_DESCRIPTORS: Final = 1_048_576
-"""The kernel's own bound on descriptors, /proc/sys/fs/nr_open, as it is everywhere."""
-
-_ADDRESSES: Final = 10_000
-"""Addresses whose failed authentications are remembered at a time."""
-
-_LOOPBACK_ORIGINS: Final = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
 class Service:
@@ -66,77 +41,13 @@ class Service:
         self._listeners: list[listener.Listener] = []
         self.metrics = Metrics()
         self._notifier = Notifier()
-        self._hub: Hub[Client] = Hub()
-        self._relay = Relay(
-            self._hub,
-            # The server exists later: it needs the relay.
-            resync=lambda reason: self._server.resync(reason),  # noqa: PLW0108 - see above
-            observe_latency=self.metrics.broadcast_latency_seconds.observe,
-            observe_fanout=self.metrics.fanout_seconds.observe,
-        )
-        self._bus = bus.Bus(
-            config.redis.url,
-            prefix=config.redis.prefix,
-            channel=config.redis.channel,
-            timeout=config.redis.timeout,
-            history=config.redis.history,
-        )
-        self._authenticator = auth.Authenticator(
-            Vocabulary(),
-            threads=config.auth.threads,
-            timeout=config.auth.timeout,
-            statement_timeout=config.auth.statement_timeout,
-            unscoped=config.auth.unscoped,
-            failures=Buckets(
-                config.auth.failures_per_second, config.auth.failures_burst, _ADDRESSES
-            ),
-            observe=self.metrics.authentication_seconds.observe,
-        )
-        self._server = self._build_server(config)
-        self._overview = Overview(
-            self._hub, self._server, self._relay, self._bus, self._authenticator
-        )
+        self._parts = parts = Assembly(config, self.metrics)
+        self._overview = Overview(parts)
         self._overview.wire(self.metrics)
         self._endpoints = Endpoints(render=self.metrics.render, ready=self._overview.failing)
+        commands = {"status": self._overview.status, "disconnect": parts.disconnect}
         self._control = control.ControlServer(
-            config.control.socket or control.default_path(os.environ),
-            {"status": self._overview.status},
-        )
-
-    def _build_server(self, config: Config) -> Server:
-        options = config.server
-        admission = Admission(
-            self._hub,
-            self._relay,
-            self._authenticate,
-            Peers(options.trusted_proxies).address,
-            path=options.path,
-            most_per_address=options.max_connections_per_address,
-            most_per_user=options.max_connections_per_user,
-            ping=options.ping_interval,
-        )
-        timers = Timers(
-            handshake=options.handshake_timeout,
-            hello=options.hello_timeout,
-            farewell=options.close_timeout,
-            interval=options.ping_interval,
-            answer=options.ping_timeout,
-        )
-        policy = Policy(
-            # No Origin: not a browser, and so no page that could misuse somebody's session.
-            origins=[None, *(options.origins or [_LOOPBACK_ORIGINS])],
-            max_message=options.max_message,
-            messages_per_second=options.messages_per_second,
-        )
-        return Server(
-            self._hub,
-            self._relay,
-            admission,
-            timers,
-            policy,
-            max_connections=options.max_connections or _room(_descriptors()),
-            buffer=options.buffer,
-            total_buffer=options.total_buffer,
+            config.control.socket or control.default_path(os.environ), commands
         )
 
     async def run(self) -> None:
@@ -149,21 +60,17 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             await self._open_listeners(stack)
             async with asyncio.TaskGroup() as tasks:
-                running = [
-                    tasks.create_task(self._relay.run(self._bus.stream())),
-                    tasks.create_task(self._relay.run(self._bus.pubsub())),
-                    tasks.create_task(self._tick()),
-                    tasks.create_task(self._report()),
-                ]
-                await _any_of(self._bus.decided, self._stop)
+                work = [*self._parts.run(), self._tick(), self._report()]
+                running = [tasks.create_task(each) for each in work]
+                await _any_of(self._parts.bus.decided, self._stop)
                 if not self._stop.is_set():
                     self._be_ready()
                 await self._stop.wait()
                 await self._close_clients()
                 for task in running:
                     task.cancel()
-            await self._bus.close()
-            await self._authenticator.close()
+            await self._parts.bus.close()
+            await self._parts.authenticator.close()
         log.info("service.stopped")
 
     def _be_ready(self) -> None:
@@ -171,7 +78,7 @@ class Service:
         gc.collect()
         gc.freeze()
         self._notifier.ready()
-        log.info("service.started", redis=self._bus.stats.proof is not None)
+        log.info("service.started", redis=self._parts.bus.stats.proof is not None)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -194,7 +101,7 @@ class Service:
         for text in self._config.server.listen:
             address = parse_address(text)
             for sock in listener.bind(address.host, address.port, address.path or None):
-                opened = listener.Listener(sock, self._server.accepted)
+                opened = listener.Listener(sock, self._parts.server.accepted)
                 stack.callback(opened.close)
                 self._listeners.append(opened)
                 self._overview.listeners.append(opened.address)
@@ -204,19 +111,13 @@ class Service:
     async def _close_clients(self) -> None:
         options = self._config.server
         self._overview.stopping = True
-        log.info("service.stopping", connections=len(self._server.clients))
+        log.info("service.stopping", connections=len(self._parts.server.clients))
         self._notifier.stopping()
         self._notifier.status("Closing connections")
         for each in self._listeners:
             each.close()
-        await self._server.drain(options.drain, options.close_timeout)
-        self._notifier.status(f"Stopped; {len(self._server.clients)} connections cut")
-
-    async def _authenticate(self, hello: Hello, address: str | None) -> Login:
-        if hello.token is None:
-            self._authenticator.results[Result.INVALID] += 1
-            raise Refused(Result.INVALID, "a ticket, which this version does not know")
-        return await self._authenticator.authenticate(hello.token, bare=hello.bare, address=address)
+        await self._parts.server.drain(options.drain, options.close_timeout)
+        self._notifier.status(f"Stopped; {len(self._parts.server.clients)} connections cut")
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -230,7 +131,7 @@ class Service:
             self._overview.loop_lag = now - due
             # After a stall, go on from here: the turns that were missed are over.
             due = max(due, now - _TICK)
-            self._server.tick(now)
+            self._parts.server.tick(now)
             if watchdog is not None and now - fed >= watchdog:
                 self._notifier.watchdog()
                 fed = now
@@ -249,19 +150,6 @@ async def _any_of(*events: asyncio.Event) -> None:
     finally:
         for each in waiting:
             each.cancel()
-
-
-def _descriptors() -> int:
-    """Raise the limit on open descriptors as far as it goes, and return it (getrlimit(2))."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = _KERNEL_DESCRIPTORS if hard == resource.RLIM_INFINITY else hard
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    return limit
-
-
-def _room(descriptors: int) -> int:
-    """Return how many connections fit beside everything else that needs a descriptor."""
-    return max(descriptors - _RESERVED_DESCRIPTORS, descriptors // 2)
 
 
 def _log_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -207,17 +207,31 @@ def test_popups_are_part_of_their_page(enter: Enter) -> None:
 def test_daemon_dies_and_returns(
     enter: Enter, daemon: Daemon, redis: RedisServer, site: Site
 ) -> None:
-    """When the daemon is killed the page waits, and goes on by itself once it is back."""
+    """When the daemon is killed the page waits, and gets what it missed once it is back."""
     nadia = enter("nadia")
     nadia.wait_for("open")
     daemon.stop(signal.SIGKILL)
     waiting = nadia.wait_for("waiting")
     assert waiting["code"] == 1006
     assert 0 <= waiting["retry_in"] <= 2
+    publish(redis, site, object="While it was dead")
     daemon.start()
-    nadia.wait_for("open", 60)
+    nadia.event(60, object="While it was dead")
     publish(redis, site, object="After the crash")
     nadia.event(object="After the crash")
+    assert nadia.told("resync") == []
+
+
+def test_from_where_it_was_made(
+    enter: Enter, daemon: Daemon, redis: RedisServer, site: Site
+) -> None:
+    """What happens between the making of a page and its connection reaches it all the same."""
+    daemon.stop()
+    nadia = enter("nadia")
+    publish(redis, site, object="On its way")
+    daemon.start()
+    nadia.event(60, object="On its way")
+    assert nadia.told("resync") == []
 
 
 def test_daemon_restarts(enter: Enter, daemon: Daemon, redis: RedisServer, site: Site) -> None:
@@ -260,13 +274,11 @@ def test_dot(enter: Enter, daemon: Daemon) -> None:
     assert nadia.text("#live-state") == "STOPPED"
 
 
-def test_fresh_tokens(enter: Enter, daemon: Daemon) -> None:
-    """Each connection has a token of its own, fetched for it, and the first message is that."""
+def test_ticket(enter: Enter, daemon: Daemon) -> None:
+    """A page that comes back shows its ticket and its position, and asks the site for nothing."""
     nadia = enter("nadia")
     nadia.wait_for("open")
     daemon.stop(signal.SIGKILL)
-    # Tokens of the same second are the same.
-    wait_until(lambda: dt.datetime.now(dt.UTC).timestamp() > opened(nadia) + 1)
     daemon.start()
     nadia.wait_for("open", 60)
     sent = [
@@ -274,16 +286,14 @@ def test_fresh_tokens(enter: Enter, daemon: Daemon) -> None:
         for texts in nadia.run("return sockets.map((s) => s.sent)")
         for text in texts
     ]
-    assert [hello.keys() for hello in sent] == [{"token"}] * len(sent)
-    assert len({hello["token"] for hello in sent}) == len(sent) >= 2
+    assert [hello.keys() for hello in sent] == [
+        {"token", "since", "epoch"},
+        *[{"ticket", "since", "epoch"}] * (len(sent) - 1),
+    ]
+    assert len(sent) >= 2
     asked = "return performance.getEntriesByType('resource').filter("
     asked += "(each) => each.name.endsWith('/notifyd/token/')).length"
-    assert nadia.run(asked) == nadia.run("return sockets.length")
-
-
-def opened(tab: Tab) -> float:
-    """Return when the page was loaded, in seconds since the epoch."""
-    return float(tab.run("return performance.timeOrigin / 1000"))
+    assert nadia.run(asked) == 1
 
 
 def test_session_has_ended(enter: Enter, daemon: Daemon, site: Site) -> None:
@@ -318,14 +328,14 @@ def test_access_revoked(enter: Enter, daemon: Daemon, port: int) -> None:
 
 
 def test_refused_twice(enter: Enter, daemon: Daemon, home: Path, site: Site, port: int) -> None:
-    """A daemon that takes no token, because its site has another key, is asked twice."""
+    """A daemon that takes no ticket, because its site has another key, is shown two tokens."""
     nadia = enter("nadia")
     nadia.wait_for("open")
     daemon.stop()
     options = {"SECRET_KEY": "another key", "server_listen": f"{LOOPBACK}:{port}"}
     with Daemon(home, site, "stranger", **options) as stranger:
         assert nadia.wait_for("stopped", 60)["code"] == 4401
-        assert len(stranger.events("auth.failed", result="invalid")) == 2
+        assert len(stranger.events("auth.failed", result="invalid")) == 3
 
 
 def test_silence_is_noticed(enter: Enter, daemon: Daemon, redis: RedisServer, site: Site) -> None:

@@ -19,11 +19,26 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.long
 
 PAGE = Path(__file__).with_name("page.html").as_uri()
-WELCOME = {"notifyd": "welcome", "ticket": None, "epoch": "e", "last_id": "1-0", "ping": 25}
+WELCOME = {
+    "notifyd": "welcome",
+    "ticket": None,
+    "ticket_ttl": None,
+    "epoch": "e",
+    "last_id": "1-0",
+    "recovered": None,
+    "ping": 25,
+}
+RESYNC = {"notifyd": "resync", "reason": "another history"}
+TOKEN = {"token": "the token"}
+TICKET = {"ticket": "the ticket"}
+HERE = {"since": "1-0", "epoch": "e"}
 
 # What the script promises, in seconds: the waits, the patience with an answer, the silence that a
 # connection may keep after its welcome, and how long a good one lasts.
 FIRST, LONGEST, REST, PATIENCE, SILENCE, STEADY = 2, 60, 5, 30, 35, 10
+MOMENT = 0.5
+# How often it tries a ticket in a row, and how long the daemon's are good.
+TRIES, TTL = 3, 900
 
 
 class World:
@@ -57,15 +72,36 @@ class World:
         self("answer", 200)
         self("open")
 
-    def welcome(self) -> None:
-        """Let the page in."""
+    def welcome(self, **keys: object) -> None:
+        """Let the page in, by its token."""
         self.connect()
-        self("say", WELCOME)
+        self("say", {**WELCOME, **keys})
+
+    def admit(self, **keys: object) -> None:
+        """Let the page in, and give it a ticket."""
+        self.welcome(ticket="the ticket", ticket_ttl=TTL, **keys)
+
+    def come_back(self, code: int = 1006) -> None:
+        """End the connection, and let the time pass that the page waits before the next."""
+        self("pass", self.end(code)["retry_in"])
 
     def end(self, code: int | None) -> dict[str, Any]:
         """End the connection, and return what was said about it."""
         self("end", code)
         return self.state
+
+    def hellos(self) -> list[dict[str, str]]:
+        """Return what was sent, by all WebSockets: the hello, and never another word."""
+        sent = self.get("world.sockets.map((socket) => socket.sent)")
+        assert max(len(texts) for texts in sent) <= 1
+        return [json.loads(text) for texts in sent for text in texts]
+
+    def next_hello(self) -> dict[str, str]:
+        """Return the hello of a connection that is made now, by ticket or token."""
+        if self.get("world.now().requests"):
+            self("answer", 200)
+        self("open")
+        return self.hellos()[-1]
 
     def sockets(self) -> int:
         """Return how many WebSockets were made until now."""
@@ -133,9 +169,8 @@ def test_hello(world: World) -> None:
     world.welcome()
     world("say", {"n": 1})
     world("pass", 20)
-    [socket] = world.get("world.sockets")
-    assert socket["url"] == "ws://notifyd/"
-    assert [json.loads(text) for text in socket["sent"]] == [{"token": "the token"}]
+    assert world.get("world.sockets[0].url") == "ws://notifyd/"
+    assert world.hellos() == [TOKEN]
 
 
 def test_open_when_welcome(world: World) -> None:
@@ -157,12 +192,12 @@ def test_event(world: World) -> None:
 def test_resync(world: World) -> None:
     """The detail of notifyd:resync is the daemon's message."""
     world.welcome()
-    world("say", {"notifyd": "resync", "reason": "another history"})
-    assert world.tab.told("resync") == [{"notifyd": "resync", "reason": "another history"}]
+    world("say", RESYNC)
+    assert world.tab.told("resync") == [RESYNC]
 
 
 def test_unknown_control_frames(world: World) -> None:
-    """Control frames that it does not know are ignored, and are no events."""
+    """Control frames that it does not know, or that lack their keys, are no events."""
     world.welcome()
     for kind in ("ping", "ticket", "tomorrow's"):
         world("say", {"notifyd": kind})
@@ -177,7 +212,7 @@ def test_close_codes(world: World, code: CloseCode) -> None:
     after = {
         Reconnect.NO: stopped(code),
         Reconnect.YES: waiting(code, FIRST / 2),
-        Reconnect.NEW_TOKEN: waiting(code, FIRST / 2),
+        Reconnect.NEW_TOKEN: waiting(code, MOMENT + FIRST / 2),
         Reconnect.LATER: waiting(code, REST + FIRST / 2),
     }
     assert world.end(code) == after[code.reconnect]
@@ -185,11 +220,10 @@ def test_close_codes(world: World, code: CloseCode) -> None:
     assert world.requests() == (1 if code.reconnect is Reconnect.NO else 2)
 
 
-@pytest.mark.parametrize(("code", "stops"), [(4403, True), (4410, False), (4999, False)])
-def test_codes_of_other_versions(world: World, code: int, stops: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """Access that was revoked is final; after a code it does not know the page comes back."""
+def test_code_of_another_version(world: World) -> None:
+    """After a code that it does not know the page comes back."""
     world.welcome()
-    assert world.end(code) == (stopped(code) if stops else waiting(code, FIRST / 2))
+    assert world.end(4999) == waiting(4999, FIRST / 2)
 
 
 def test_refused_twice(world: World) -> None:
@@ -205,7 +239,7 @@ def test_refused_twice(world: World) -> None:
 
 @pytest.mark.parametrize("between", [1006, None])
 def test_refused_not_in_a_row(world: World, between: int | None) -> None:
-    """Refusals with something else between them, a welcome or another end, are not in a row."""
+    """Tokens that were refused with another end or a welcome between them were not in a row."""
     world.connect()
     world.end(4401)
     world("pass", FIRST)
@@ -219,6 +253,17 @@ def test_refused_not_in_a_row(world: World, between: int | None) -> None:
     assert world.end(4401)["state"] == "waiting"
 
 
+def test_logged_out(world: World) -> None:
+    """The end of a log-in refuses no token: the two that count are those after it."""
+    world.welcome()
+    for state in ("waiting", "waiting", "stopped"):
+        said = world.end(4401)
+        assert said["state"] == state
+        if state == "waiting":
+            world("pass", said["retry_in"])
+            world.connect()
+
+
 def test_each_connection_has_its_token(world: World) -> None:
     """No token is used for two connections."""
     for number in range(3):
@@ -226,10 +271,306 @@ def test_each_connection_has_its_token(world: World) -> None:
         world("open")
         world.end(1006)
         world("pass", LONGEST)
-    sent = world.get("world.sockets.map((socket) => socket.sent)")
-    assert [[json.loads(text) for text in texts] for texts in sent] == [
-        [{"token": f"token {number}"}] for number in range(3)
-    ]
+    assert world.hellos() == [{"token": f"token {number}"} for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("frames", "since"),
+    [
+        ([], "1-0"),
+        ([{"id": "1-1"}], "1-1"),
+        ([{"id": "1-1"}, {"notifyd": "ping", "last_id": "1-5"}], "1-5"),
+        ([{"notifyd": "ping", "last_id": "1-5"}, {"id": "1-7"}], "1-7"),
+        ([{"id": "b"}, {"id": "a"}], "a"),
+        # What says nothing of it: an event by Pub/Sub, the site's own keys, a newer daemon's word.
+        ([{"id": "1-1"}, {"model": "article"}], "1-1"),
+        ([{"id": "1-1", "last_id": "9-9", "epoch": "theirs"}], "1-1"),
+        ([{"notifyd": "tomorrow's", "last_id": "9-9", "epoch": "f", "id": "9-9"}], "1-0"),
+        ([{"notifyd": "ping", "last_id": None}], "1-0"),
+        ([{"id": "1-1"}, RESYNC], "1-1"),
+        ([{"id": "1-1"}, {**RESYNC, "epoch": None, "last_id": None}], "1-1"),
+    ],
+)
+def test_position(world: World, frames: list[dict[str, Any]], since: str) -> None:
+    """The next hello says where the page is: at the last id that it has heard, whatever it is."""
+    world.welcome()
+    for frame in frames:
+        world("say", frame)
+    world.come_back()
+    assert world.next_hello() == {**TOKEN, "since": since, "epoch": "e"}
+
+
+def test_position_is_kept(world: World) -> None:
+    """It stays through attempts that fail, until a daemon knows of another."""
+    world.welcome()
+    world.come_back()
+    world("answer", None)
+    world("pass", LONGEST)
+    assert world.next_hello() == TOKEN | HERE
+    world.come_back()
+    assert world.next_hello() == TOKEN | HERE
+    world("say", {**WELCOME, "epoch": "f", "last_id": None})
+    world.come_back()
+    # An id goes with the history that it is of.
+    assert world.next_hello() == TOKEN | HERE
+    world("say", {**WELCOME, "last_id": "1-3"})
+    world.come_back()
+    assert world.next_hello() == {**TOKEN, "since": "1-3", "epoch": "e"}
+
+
+@pytest.mark.parametrize("epoch", ["e", None])
+def test_position_unknown(world: World, epoch: str | None) -> None:
+    """As long as the daemon does not know its position, there is none to tell; then there is."""
+    world.welcome(epoch=epoch, last_id=None)
+    world.come_back()
+    assert world.next_hello() == TOKEN
+    world("say", {**WELCOME, "epoch": epoch, "last_id": None})
+    world("say", {"id": "1-1"})
+    world.come_back()
+    history = {} if epoch is None else {"epoch": epoch}
+    assert world.next_hello() == {**TOKEN, "since": "1-1", **history}
+
+
+def test_replay(world: World) -> None:
+    """Where the replay of what was missed is cut off, the next one goes on."""
+    world.welcome()
+    world.come_back()
+    world.welcome(recovered=True)
+    world("say", {"id": "1-1"})
+    world.come_back()
+    assert world.next_hello() == {**TOKEN, "since": "1-1", "epoch": "e"}
+
+
+@pytest.mark.parametrize("more", [{}, {"epoch": "f", "last_id": "2-0"}])
+def test_not_recovered(world: World, more: dict[str, str]) -> None:
+    """Where the daemon can't replay, the page goes on from the welcome once it was told so."""
+    world.welcome()
+    world.come_back()
+    world.welcome(epoch="f", last_id="2-0", recovered=False)
+    world("say", {**RESYNC, **more})
+    assert len(world.tab.told("resync")) == 1
+    world.come_back()
+    assert world.next_hello() == {**TOKEN, "since": "2-0", "epoch": "f"}
+
+
+def test_not_recovered_once(world: World) -> None:
+    """A later resync that names no position does not lead back to that of the welcome."""
+    world.welcome(recovered=False)
+    for frame in (RESYNC, {"id": "1-1"}, RESYNC):
+        world("say", frame)
+    world.come_back()
+    assert world.next_hello() == {**TOKEN, "since": "1-1", "epoch": "e"}
+
+
+def test_not_recovered_and_not_told(world: World) -> None:
+    """If the link breaks between the welcome and that word, the page asks for the same again."""
+    world.welcome()
+    world.come_back()
+    world.welcome(epoch="f", last_id="2-0", recovered=False)
+    world.come_back()
+    assert world.next_hello() == TOKEN | HERE
+    # Of the first connection it is known no more: another resync has nothing to do with it.
+    world("say", {**WELCOME, "last_id": "1-3"})
+    world("say", RESYNC)
+    world.come_back()
+    assert world.next_hello() == {**TOKEN, "since": "1-3", "epoch": "e"}
+
+
+def test_history_begins_anew(world: World) -> None:
+    """A resync may name another history, and the position in it, in the middle of a connection."""
+    world.welcome()
+    world("say", {**RESYNC, "epoch": "f", "last_id": "2-0"})
+    world.come_back()
+    assert world.next_hello() == {**TOKEN, "since": "2-0", "epoch": "f"}
+    world("say", {**WELCOME, "epoch": "f", "last_id": "2-0"})
+    world("say", {"id": "2-1"})
+    world.come_back()
+    assert world.next_hello() == {**TOKEN, "since": "2-1", "epoch": "f"}
+
+
+def test_event_at_the_position(world: World) -> None:
+    """An event whose id was heard before is told all the same: twice is better than never."""
+    world.welcome()
+    world("say", {"notifyd": "ping", "last_id": "1-1"})
+    for _ in range(2):
+        world("say", {"id": "1-1"})
+    assert world.tab.told("event") == [{"id": "1-1"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ("?since=1-5&epoch=e", {"since": "1-5", "epoch": "e"}),
+        ("?since=1-5", {"since": "1-5"}),
+        ("?since=1-5&epoch=", {"since": "1-5"}),
+        ("?since=&epoch=", {}),
+        ("?since=&epoch=e", {}),
+    ],
+)
+def test_position_of_the_page(window: Tab, query: str, asked: dict[str, str]) -> None:
+    """The first hello says where the site was when it made the page, if the page knows."""
+    world = World(window, query)
+    world.connect()
+    assert world.hellos() == [TOKEN | asked]
+    world("say", {**WELCOME, "last_id": "1-8", "epoch": "f"})
+    world.come_back()
+    assert world.next_hello() == {**TOKEN, "since": "1-8", "epoch": "f"}
+
+
+def test_ticket(world: World) -> None:
+    """With a ticket the page comes back without asking the site, to the same address."""
+    world.admit()
+    world.come_back(1012)
+    assert world.state == {"state": "connecting", "code": 1012, "retry_in": None}
+    assert world.sockets() == 2
+    assert world.next_hello() == TICKET | HERE
+    assert world.get("world.sockets.map((socket) => socket.url)") == ["ws://notifyd/"] * 2
+    world("say", WELCOME)
+    assert world.state["state"] == "open"
+    assert world.requests() == 1
+
+
+@pytest.mark.parametrize("kind", ["ticket", "welcome"])
+def test_newer_ticket(world: World, kind: str) -> None:
+    """The last ticket counts, whether it came during a connection or with its welcome."""
+    world.admit()
+    if kind == "welcome":
+        world.come_back()
+        world("open")
+    world("say", {**WELCOME, "notifyd": kind, "ticket": "another", "ticket_ttl": TTL})
+    world.come_back()
+    assert world.next_hello() == {"ticket": "another", **HERE}
+    assert world.tab.told("event") == []
+
+
+@pytest.mark.parametrize("how", ["pass", "sleep"])
+@pytest.mark.parametrize(("seconds", "good"), [(TTL - 2, True), (TTL, False)])
+def test_ticket_runs_out(world: World, how: str, seconds: float, good: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """A ticket is shown as long as it is good, and the time of a computer's sleep counts."""
+    world.admit(ping=3600)
+    world(how, seconds)
+    world.come_back()
+    assert world.next_hello() == (TICKET if good else TOKEN) | HERE
+    assert world.requests() == (1 if good else 2)
+
+
+def test_ticket_without_an_end(world: World) -> None:
+    """A ticket of which it is not known how long it is good is not used."""
+    world.welcome(ticket="the ticket")
+    world("sleep", 1)
+    world.come_back()
+    assert world.next_hello() == TOKEN | HERE
+
+
+@pytest.mark.parametrize("code", [1009, 4400, 4401, 4410])
+def test_ticket_refused(world: World, code: int) -> None:
+    """A ticket that was refused is forgotten, and a token is fetched soon, from the same place."""
+    world.admit()
+    world.chance(1)
+    # Waits that have grown long before do not count.
+    for _ in range(2):
+        world.come_back()
+    assert world.next_hello() == TICKET | HERE
+    assert world.end(code) == waiting(code, FIRST)
+    world("pass", FIRST)
+    assert world.requests() == 2
+    world.connect()
+    assert world.hellos()[-1] == TOKEN | HERE
+    world.come_back()
+    assert world.requests() == 3
+
+
+def test_ticket_refused_is_no_token_refused(world: World) -> None:
+    """It stops when two tokens were refused, and the ticket before them is none."""
+    world.admit()
+    world.come_back()
+    world.next_hello()
+    for state in ("waiting", "waiting", "stopped"):
+        said = world.end(4401)
+        assert said["state"] == state
+        if state == "waiting":
+            world("pass", said["retry_in"])
+            world.next_hello()
+    assert ["token" in hello for hello in world.hellos()] == [True, False, True, True]
+
+
+@pytest.mark.parametrize("code", [4401, 4410])
+def test_login_has_ended(world: World, code: int) -> None:
+    """When the log-in of a connection has ended, its ticket has, too."""
+    world.admit()
+    world.come_back(code)
+    assert world.next_hello() == TOKEN | HERE
+    assert world.requests() == 2
+
+
+@pytest.mark.parametrize("code", [1006, 1012, 1013, 4408, 4420, 4429])
+def test_ticket_is_tried_again(world: World, code: int) -> None:
+    """An end that says nothing of the ticket leaves it; but the daemon may have moved meanwhile."""
+    world.admit()
+    world.come_back(code)
+    for _ in range(2):
+        for _ in range(TRIES):
+            assert world.next_hello() == TICKET | HERE
+            world.come_back(code)
+        world("answer", 200, {"url": "ws://elsewhere/", **TOKEN})
+        world("open")
+        assert world.hellos()[-1] == TOKEN | HERE
+        world.come_back(code)
+    assert world.requests() == 3
+    urls = world.get("world.sockets.map((socket) => socket.url)")
+    assert urls == ["ws://notifyd/"] * (1 + TRIES) + ["ws://elsewhere/"] * (1 + TRIES + 1 + 1)
+
+
+@pytest.mark.parametrize("status", [None, 500])
+def test_ticket_while_the_site_is_away(world: World, status: int | None) -> None:
+    """If the site does not answer then, the ticket has its turn again."""
+    world.admit()
+    world.come_back()
+    for _ in range(TRIES):
+        world.come_back()
+    world("answer", status)
+    world("pass", world.state["retry_in"])
+    assert world.next_hello() == TICKET | HERE
+
+
+def test_ticket_that_works_is_not_counted(world: World) -> None:
+    """Only attempts that fail are counted, in a row: a welcome begins a new one."""
+    world.admit()
+    for _ in range(3 * TRIES):
+        world.come_back()
+        assert world.next_hello() == TICKET | HERE
+        world("say", WELCOME)
+    assert world.requests() == 1
+
+
+def test_ticket_without_answer(world: World) -> None:
+    """A WebSocket that a ticket opens is waited for as long as any, and no longer."""
+    world.admit()
+    world.come_back()
+    world("pass", PATIENCE)
+    assert world.state == waiting(None, FIRST)
+
+
+def test_ticket_revoked(world: World) -> None:
+    """Where access was revoked, neither a ticket nor a token is tried again."""
+    world.admit()
+    world.come_back()
+    world.next_hello()
+    assert world.end(4403) == stopped(4403)
+    world("pass", 3600)
+    assert (world.requests(), world.sockets()) == (1, 2)
+
+
+def test_nothing_is_stored(world: World) -> None:
+    """Ticket and position are in memory only: a page that is loaded again begins anew."""
+    world.admit()
+    for store in ("localStorage", "sessionStorage"):
+        assert world.get(f"{store}.length") == 0
+    assert world.get("history.state || document.cookie || window.name || location.hash") == ""
+    assert world.get("document.documentElement.outerHTML.includes('the ticket')") is False
+    again = World(world.tab)
+    again.connect()
+    assert again.hellos() == [TOKEN]
 
 
 def test_backoff(world: World) -> None:
@@ -448,6 +789,18 @@ def test_left_and_returned(world: World, when: str) -> None:
     assert world.state["state"] == "open"
 
 
+def test_returned_resumes(world: World) -> None:
+    """It goes on where it was, but who is there by now is for the site to say."""
+    world.admit()
+    world("say", {"id": "1-1"})
+    world.tab.run(LEAVE)
+    world("say", {"id": "1-2"})
+    world.tab.run(RETURN, True)
+    assert world.requests() == 2
+    assert world.next_hello() == {**TOKEN, "since": "1-1", "epoch": "e"}
+    assert world.tab.told("event") == [{"id": "1-1"}]
+
+
 def test_loaded_pages_are_not_returned_to(world: World) -> None:
     """The pageshow of a page that was just loaded says nothing new."""
     world.tab.run(RETURN, False)
@@ -463,6 +816,23 @@ def test_stopped_stays_stopped(world: World) -> None:
     world("pass", 3600)
     assert world.state == stopped(401)
     assert world.requests() == 1
+
+
+@pytest.mark.parametrize("when", ["connecting", "open", "waiting"])
+def test_close_with_a_ticket(world: World, when: str) -> None:
+    """A ticket does not open what the page has closed."""
+    world.admit()
+    if when != "open":
+        world.end(1006)
+    if when == "connecting":
+        world("pass", FIRST)
+    world.get("notifyd.close()")
+    hurry(world, "online")
+    world.tab.run(RETURN, True)
+    world("pass", 3600)
+    assert world.state == stopped(None)
+    assert world.requests() == 1
+    assert world.get("world.now()") == {"sockets": 0, "requests": 0, "timers": 0}
 
 
 @pytest.mark.parametrize("when", ["asking", "connecting", "open", "waiting", "stopped"])
@@ -502,6 +872,16 @@ def test_close_from_a_listener(world: World, state: str) -> None:
     assert world.get("world.now()") == {"sockets": 0, "requests": 0, "timers": 0}
 
 
+def test_close_from_a_listener_with_a_ticket(world: World) -> None:
+    """When it is told that a ticket is about to open the next WebSocket, there is none."""
+    world.admit()
+    world.end(1006)
+    world.tab.run("document.addEventListener('notifyd:state', () => notifyd.close())")
+    world("pass", FIRST)
+    assert world.state == stopped(None)
+    assert world.sockets() == world.requests() == 1
+
+
 def test_close_from_a_listener_of_events(world: World) -> None:
     """The same holds for an event."""
     world.welcome()
@@ -512,14 +892,21 @@ def test_close_from_a_listener_of_events(world: World) -> None:
     assert world.requests() == 1
 
 
-def test_failing_listener(world: World) -> None:
-    """A listener that fails harms nobody else."""
-    world.welcome()
-    world.tab.run("document.addEventListener('notifyd:event', () => { throw new Error('mine') })")
+@pytest.mark.parametrize("kind", ["event", "state", "resync"])
+def test_failing_listener(world: World, kind: str) -> None:
+    """A listener that fails harms nobody else, nor does it keep the page where it was."""
+    world.tab.run(
+        "document.addEventListener('notifyd:' + arguments[0], () => { throw new Error('mine') })",
+        kind,
+    )
+    world.admit()
     world("say", {"id": "1-1"})
-    world("say", {"id": "1-2"})
-    assert [event["id"] for event in world.tab.told("event")] == ["1-1", "1-2"]
+    world("say", {**RESYNC, "epoch": "f", "last_id": "2-0"})
+    world("say", {"id": "2-1"})
+    assert [event["id"] for event in world.tab.told("event")] == ["1-1", "2-1"]
     assert world.state["state"] == "open"
+    world.come_back()
+    assert world.next_hello() == {**TICKET, "since": "2-1", "epoch": "f"}
 
 
 def test_one_global(world: World) -> None:
@@ -552,12 +939,15 @@ STEPS: list[tuple[Any, ...]] = [
     ("open",),
     ("open",),
     ("say", WELCOME),
+    ("say", {**WELCOME, "ticket": "t", "ticket_ttl": 60}),
+    ("say", {**WELCOME, "recovered": False}),
     ("say", {"id": "1-1"}),
     ("say", {"notifyd": "ping"}),
     ("say", {"notifyd": "closing", "retry_in": 3}),
     ("end", 1006),
     ("end", 1013),
     ("end", 4401),
+    ("end", 4410),
     ("pass", 1),
     ("pass", 40),
     ("sleep", 60),
@@ -589,3 +979,6 @@ def test_whatever_happens(world: World, seed: int) -> None:
     world("pass", world.state["retry_in"] or 0)
     world.welcome()
     assert world.state["state"] == "open"
+    for hello in world.hellos():
+        assert len(hello.keys() & {"token", "ticket"}) == 1
+        assert all(isinstance(value, str) for value in hello.values())

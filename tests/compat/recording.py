@@ -26,9 +26,12 @@ _MOMENT = '"timestamp":"2026-01-01T00:00:00+00:00"'
 
 # One of each that the daemon sends, with everything in it that it may have.
 _FRAMES = (
-    protocol.welcome_frame(epoch="e", last_id="1-0", recovered=True, ping=25.0),
+    protocol.welcome_frame(
+        ticket="t", ticket_ttl=900.0, epoch="e", last_id="1-0", recovered=True, ping=25.0
+    ),
+    protocol.ticket_frame("t", 900.0),
     protocol.ping_frame("1-0"),
-    protocol.resync_frame("history is gone"),
+    protocol.resync_frame("history is gone", epoch="e", last_id="1-0"),
     protocol.closing_frame(1.5),
 )
 
@@ -57,8 +60,10 @@ def record(folder: Path) -> dict[str, Any]:
         app.do("prepare")
         app.do("act")
         client: Any = redis.client(decode_responses=True)
+        found = [fields for _, fields in client.xrange("{notifyd}:events")]
         return {
-            "entries": [_entry(fields) for _, fields in client.xrange("{notifyd}:events")],
+            "entries": [_entry(fields) for fields in found if "event" in fields],
+            "controls": [json.loads(each["control"]) for each in found if "control" in each],
             "people": app.do("people"),
             "answer": app.do("ask", "nadia"),
             "frames": frames(),

@@ -12,6 +12,7 @@ from compat.releases import neighbours
 
 import notifyd
 from notifyd.core.audience import Audience, Vocabulary
+from notifyd.core.controls import Order, parse_order
 from notifyd.core.events import Event, parse_entry
 from notifyd.core.protocol import parse_hello
 from notifyd.daemon.auth_project import SCOPE
@@ -42,7 +43,7 @@ def form(recording: dict[str, Any]) -> list[Any]:
         }
         for fields in (entry["fields"] for entry in recording["entries"])
     ]
-    return [entries, sorted(recording["answer"]), recording["frames"]]
+    return [entries, recording["controls"], sorted(recording["answer"]), recording["frames"]]
 
 
 def test_recorded(folder: Path) -> None:
@@ -71,6 +72,14 @@ def test_entries(version: str) -> None:
             ).sees(parsed.rule, person["user"])
         ]
         assert sorted(seeing) == entry["recipients"]
+
+
+@pytest.mark.parametrize("version", THEIRS)
+def test_controls(version: str) -> None:
+    """What their app tells the daemons themselves asks for something."""
+    orders = [parse_order(control) for control in recorded(version)["controls"]]
+    assert orders
+    assert Order() not in orders
 
 
 @pytest.mark.parametrize("version", THEIRS)

@@ -29,8 +29,8 @@ EPOCH = "{notifyd}:epoch"
 # What the hint for a user without permissions asks for, and nothing else.
 RULES = (
     *("~{notifyd}:*", "resetchannels", "&{notifyd}:canary:*", "&events"),
-    *("+eval", "+get", "+publish", "+role", "+select", "+set", "+subscribe"),
-    *("+xadd", "+xinfo", "+xlen", "+xread", "+xtrim"),
+    *("+eval", "+exists", "+get", "+publish", "+role", "+select", "+set", "+subscribe"),
+    *("+xadd", "+xinfo", "+xlen", "+xrange", "+xread", "+xrevrange", "+xtrim"),
 )
 
 Items = list[Any]

@@ -8,7 +8,8 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from notifyd.core.happenings import Phase
-from notifyd.daemon.metrics import BUCKETS, METRICS, Metric, Metrics
+from notifyd.daemon.metrics import BUCKETS, Metrics
+from notifyd.daemon.metrics_table import METRICS, Metric
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from e2e.clients import Pages
 
-COMMANDS = ("run", "check", "config", "status", "tail", "publish", "token")
+COMMANDS = ("run", "check", "config", "status", "tail", "publish", "disconnect", "token")
 STREAM = "{notifyd}:events"
 WATCHED = "{watched}:events"
 # Needs percent-encoding nowhere, and occurs nowhere else.
@@ -444,6 +444,35 @@ def test_publish_without_redis(daemon: Daemon) -> None:
     assert done.returncode == 1
     assert is_plain(done.stderr, sentences=1)
     assert address in done.stderr
+
+
+# notifyd disconnect
+
+
+async def test_disconnect(daemon: Daemon, site: Site, bus: Any, pages: Pages) -> None:
+    """`notifyd disconnect` closes a user's connections, and tells all daemons of the site."""
+    nadia, other = [await pages.hello(daemon, site.token(name)) for name in ("nadia", "omar")]
+    done = daemon.command("disconnect", "--user", site.key("nadia"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert await nadia.closed() == (4403, "access revoked")
+    assert other.open
+    [id_, fields] = bus.xrevrange(STREAM, count=1)[0]
+    assert fields == {"control": f'{{"disconnect": {{"users": ["{site.key("nadia")}"]}}}}'}
+    lines = [
+        "connections closed at this daemon: 1",
+        f"other daemons read of it in the stream: {id_}",
+    ]
+    assert done.stdout.splitlines() == lines
+
+
+def test_disconnect_without_redis(daemon: Daemon, redis: RedisServer, site: Site) -> None:
+    """Without Redis nobody can be told, and the command says so."""
+    with redis.stopped():
+        done = daemon.command("disconnect", "--user", site.key("nadia"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert is_plain(done.stderr, sentences=1)
+    assert "Redis was not told" in done.stderr
+    daemon.wait_for_bus()
 
 
 # notifyd token

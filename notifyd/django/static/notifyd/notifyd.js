@@ -1,8 +1,8 @@
 /**
  * Live events of notifyd in a page. `{% load notifyd %}{% notifyd %}` in its template brings it.
  *
- * It holds one WebSocket, comes back by itself after whatever ends it, and tells the page by
- * events that it dispatches on `document`:
+ * It holds one WebSocket, comes back by itself after whatever ends it, goes on where it was, and
+ * tells the page by events that it dispatches on `document`:
  *
  * - `notifyd:event`: something has happened. `detail` is the event as the site has published it,
  *   with its `id`.
@@ -27,22 +27,27 @@
   // A page that includes the script twice has one connection all the same.
   if (window.notifyd) return;
 
-  const { tokenUrl, csrfToken } = document.currentScript.dataset;
+  const { tokenUrl, csrfToken, since, epoch: era } = document.currentScript.dataset;
 
   // All times are in seconds. The waits grow from the first to the longest.
   const FIRST_WAIT = 2;
   const LONGEST_WAIT = 60;
   // The least that an overloaded daemon or site is left alone.
   const REST = 5;
+  // Before a new token is fetched: a log-out is told just before the site ends the session, which
+  // would give one more.
+  const MOMENT = 0.5;
   // What the daemon asks for is kept, within reason: a timer of a month would fire at once.
   const LONGEST_ASKED = 3600;
-  // From asking for a token to the welcome. It is more than the daemon allows a slow database,
+  // From the start of an attempt to the welcome. It is more than the daemon allows a slow database,
   // because then the daemon's own answer, a close code, tells more.
   const PATIENCE = 30;
   // How much later than promised the daemon's ping may come, over a slow link.
   const GRACE = 10;
   // What lasted as long as this was a good connection: the next failure counts as the first.
   const STEADY = 10;
+  // How often a ticket is tried before the site is asked again: the daemon may have moved.
+  const TRIES = 3;
 
   // The site's refusals and the daemon's, after which the same would happen again. Of the site's,
   // 401 means that nobody is logged in, 403 that somebody else is by now, or again, and 0 is a
@@ -50,8 +55,11 @@
   const FINAL = [0, 401, 403, 1000, 1001, 1002, 1003, 1007, 1009, 4400, 4403];
   // After these it would not, unless everybody tried at once.
   const BUSY = [429, 503, 1011, 1013, 4429];
-  // The token was refused. The next one is fresh; if that is refused as well, so would be all.
+  // Who it is has to be shown anew, by a fresh token. If two of them are refused, so would be all.
   const UNAUTHENTICATED = 4401;
+  // After these a ticket is of no use any more. A token may be: it is newer, and shorter, and
+  // daemons of all versions know it.
+  const TICKET_SPENT = [1009, 4400, UNAUTHENTICATED, 4410];
 
   /** @type {State} */
   let now = { state: "connecting", code: null, retry_in: null };
@@ -63,6 +71,8 @@
   let socket = null;
   // Attempts since the last good connection.
   let failures = 0;
+  // Fresh tokens that were refused in a row.
+  let refusals = 0;
   // When the connection was opened and last heard of, and how long it may be silent.
   let opened = Infinity;
   let heard = 0;
@@ -72,7 +82,22 @@
   // When the waiting is over, and whether it may end earlier: nobody asked for it.
   let due = 0;
   let hasty = false;
+  // Where the site has said that the daemon is.
+  let url = null;
+  // What lets the page in again without asking the site, and until when. Like all the rest it is
+  // in memory only: other pages, and a copy of this one, are to show by themselves who they are.
+  let ticket = null;
+  // Attempts with a ticket, since the last token or welcome.
+  let tries = 0;
+  // The history that the daemon reads from, and where in it the page is: at the last id that was
+  // heard, together with the epoch of that moment. An id is a name, to be kept and given back.
+  let epoch = era || undefined;
+  let position = since ? { since, epoch } : {};
+  // Where the page will be once it was told that it has missed something.
+  let skipped = null;
 
+  // It goes on while a computer sleeps. If somebody sets it, a ticket counts as good for too long,
+  // or for too short a time: then it is refused or not used, and a token follows.
   const clock = () => Date.now() / 1000;
 
   function dispatch(kind, detail) {
@@ -103,6 +128,7 @@
 
   function stop(code) {
     abandon();
+    ticket = null;
     become("stopped", code);
   }
 
@@ -115,16 +141,23 @@
 
   // Decide what follows the end of an attempt or a connection; no code means that it just ended.
   function lost(code) {
-    const twice = code === UNAUTHENTICATED && now.code === code;
-    if (twice || FINAL.includes(code)) return stop(code);
+    const spent = TICKET_SPENT.includes(code);
+    const stale = spent && tries > 0;
+    if (spent) ticket = null;
+    const wasOpen = opened < Infinity;
+    const refused = code === UNAUTHENTICATED && !wasOpen && !stale;
+    refusals = refused ? refusals + 1 : 0;
+    if (!stale && (refusals > 1 || FINAL.includes(code))) return stop(code);
     if (clock() - opened > STEADY) failures = 0;
     opened = Infinity;
     const busy = BUSY.includes(code);
     hasty = asked === null && !busy;
-    // With full jitter, the pages that a restart has cut off do not come back all at once.
-    const backoff = Math.random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** failures);
+    // With full jitter, the pages that a restart has cut off do not come back all at once. What
+    // has failed before a ticket was refused says nothing of the token that follows.
+    const most = stale ? FIRST_WAIT : Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** failures);
+    const least = busy ? REST : spent && wasOpen ? MOMENT : 0;
     failures += 1;
-    wait(code, asked === null ? backoff + (busy ? REST : 0) : asked);
+    wait(code, asked === null ? least + Math.random() * most : asked);
   }
 
   // Tokens are good for seconds, and for this page's user of this moment: never use one twice.
@@ -146,36 +179,75 @@
     silence = PATIENCE;
     after(silence, () => lost(null));
     const { signal } = (request = new AbortController());
-    // The code stays, so that one refusal after another is noticed.
     become("connecting", now.code);
+    if (ticket && clock() < ticket.until && tries < TRIES) {
+      tries += 1;
+      return open({ ticket: ticket.text });
+    }
+    // If the site does not answer either, it is the ticket's turn again.
+    tries = 0;
     // No answer, and one that is no JSON, is a failure like any other.
     const answer = await fetchToken(signal).catch(() => ({ status: null }));
     if (signal.aborted) return;
-    if (answer.token) open(answer.url, answer.token);
-    else lost(answer.status);
+    if (!answer.token) return lost(answer.status);
+    url = answer.url;
+    open({ token: answer.token });
   }
 
-  function open(url, token) {
+  function open(credentials) {
     socket = new WebSocket(url);
-    socket.onopen = () => socket.send(JSON.stringify({ token }));
+    socket.onopen = () => socket.send(JSON.stringify(Object.assign(credentials, position)));
     socket.onmessage = (message) => receive(JSON.parse(message.data));
     socket.onclose = (close) => lost(close.code);
   }
 
+  function moveTo(id) {
+    if (id) position = { since: id, epoch };
+  }
+
+  function keepTicket(frame) {
+    if (frame.ticket) ticket = { text: frame.ticket, until: heard + frame.ticket_ttl };
+  }
+
+  function welcome(frame) {
+    opened = heard;
+    silence = frame.ping + GRACE;
+    tries = 0;
+    keepTicket(frame);
+    epoch = frame.epoch || epoch;
+    // What was missed is behind the page when it was told so, by the resync that follows. If the
+    // link breaks before, it asks for the same again.
+    skipped = frame.recovered === false ? frame.last_id : null;
+    if (!skipped) moveTo(frame.last_id);
+  }
+
+  // The page is told last: it may close the connection in that moment.
   function receive(frame) {
     heard = clock();
-    if (frame.notifyd === "welcome") {
-      opened = heard;
-      silence = frame.ping + GRACE;
-    }
+    const kind = frame.notifyd;
+    if (kind === "welcome") welcome(frame);
     // Browsers answer the protocol's pings without a word to the page. The daemon's own message
     // of that name, or anything else it sends, is the only sign that the link still carries.
     after(silence, () => lost(null));
+    if (kind === undefined) {
+      // Even one whose id was heard before, in a ping say: better told twice than never.
+      moveTo(frame.id);
+      dispatch("event", frame);
+    } else if (kind === "welcome") {
+      become("open");
+    } else if (kind === "ping") {
+      moveTo(frame.last_id);
+    } else if (kind === "ticket") {
+      keepTicket(frame);
+    } else if (kind === "resync") {
+      epoch = frame.epoch || epoch;
+      moveTo(frame.last_id || skipped);
+      skipped = null;
+      dispatch("resync", frame);
+    } else if (kind === "closing") {
+      asked = Math.min(frame.retry_in, LONGEST_ASKED);
+    }
     // Messages of other names are a newer daemon's, and there is nothing to do about them.
-    if (frame.notifyd === undefined) dispatch("event", frame);
-    else if (frame.notifyd === "welcome") become("open");
-    else if (frame.notifyd === "resync") dispatch("resync", frame);
-    else if (frame.notifyd === "closing") asked = Math.min(frame.retry_in, LONGEST_ASKED);
   }
 
   // Somebody looks at the page again, or the network is back: do not wait as if all were lost.
@@ -200,6 +272,8 @@
     if (now.state === "stopped") return;
     abandon();
     hasty = false;
+    // Whoever finds the way back may be somebody else. That is for the site to say.
+    ticket = null;
     become("waiting");
   });
   window.addEventListener("pageshow", (event) => {

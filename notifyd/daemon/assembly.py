@@ -1,0 +1,238 @@
+"""The parts of the daemon: each built once, with the others that it needs as plain arguments.
+
+They stand in the order of an event's way. What is built first reaches what is built later only by
+a function that is called later.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+from typing import TYPE_CHECKING, Any, Final
+
+from notifyd.core.audience import Vocabulary
+from notifyd.core.history import History
+from notifyd.core.hub import Hub
+from notifyd.core.ledger import Ledger
+from notifyd.core.limits import Buckets
+from notifyd.core.positions import format_position
+from notifyd.core.session import Policy
+from notifyd.daemon import auth, bus
+from notifyd.daemon.admission import Admission
+from notifyd.daemon.control import ControlError
+from notifyd.daemon.logins import Logins
+from notifyd.daemon.peers import Peers
+from notifyd.daemon.rechecks import Rechecks
+from notifyd.daemon.rechecks_past import Past
+from notifyd.daemon.rechecks_readings import Readings
+from notifyd.daemon.rechecks_sweep import Sweep
+from notifyd.daemon.relay import Relay
+from notifyd.daemon.relay_backlog import Backlog
+from notifyd.daemon.relay_feeder import Feeder
+from notifyd.daemon.server import Server
+from notifyd.daemon.server_debts import Debts
+from notifyd.daemon.tickets import Tickets
+from notifyd.daemon.timers import Timers
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+
+    from notifyd.core.audience import Audience
+    from notifyd.core.positions import Position
+    from notifyd.daemon.client import Client
+    from notifyd.daemon.config import Config
+    from notifyd.daemon.metrics import Metrics
+
+_RESERVED_DESCRIPTORS: Final = 200
+"""Left to the database, Redis, the admin listener and the log when connections fill the rest."""
+
+_KERNEL_DESCRIPTORS: Final = 1_048_576
+"""The kernel's own bound on descriptors, /proc/sys/fs/nr_open, as it is everywhere."""
+
+_ADDRESSES: Final = 10_000
+"""Addresses whose failed authentications are remembered at a time."""
+
+_LOOPBACK_ORIGINS: Final = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+
+
+class Assembly:
+    """Everything between the bus and the browsers. Build it inside a running event loop."""
+
+    def __init__(self, config: Config, metrics: Metrics) -> None:
+        self._config = config
+        self.hub: Hub[Client] = Hub()
+        self.ledger = Ledger()
+        self.history = History(config.server.history)
+        self.bus = bus.Bus(
+            config.redis.url,
+            prefix=config.redis.prefix,
+            channel=config.redis.channel,
+            timeout=config.redis.timeout,
+            history=config.redis.history,
+        )
+        self.feeder = Feeder(
+            self.hub,
+            self.history,
+            left_behind=lambda client: self.debts.left_behind(client),  # noqa: PLW0108 - built later
+        )
+        self.relay = Relay(
+            self.hub,
+            self.history,
+            self.feeder,
+            obey=lambda position, order: self.rechecks.obey(position, order),  # noqa: PLW0108 - built later
+            restarted=self._restarted,
+            observe_latency=metrics.broadcast_latency_seconds.observe,
+            observe_fanout=metrics.fanout_seconds.observe,
+        )
+        self.backlog = Backlog(
+            self.history,
+            self.feeder,
+            self.bus.archive,
+            epoch=lambda: self.relay.epoch,
+            guard=self.relay.one_at_a_time,
+        )
+        vocabulary = Vocabulary()
+        self.authenticator = self._build_authenticator(vocabulary, metrics)
+        self._build_rechecks(metrics)
+        self._build_logins(vocabulary)
+        self._build_server()
+
+    def run(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what has to run for as long as the daemon does."""
+        return [
+            self.relay.run(self.bus.stream()),
+            self.relay.run(self.bus.pubsub()),
+            self.relay.feed(),
+            self.backlog.run(),
+            self.rechecks.run(),
+            self.sweep.run(),
+        ]
+
+    async def disconnect(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Answer `notifyd disconnect`: by the bus, so that every daemon of the site does it."""
+        users = arguments.get("users")
+        if not isinstance(users, list) or not users or not all(type(u) is str for u in users):
+            raise ControlError("say whom to disconnect: a list of primary keys of users")
+        here = sum(map(self.hub.connections, users))
+        options = self._config.redis
+        try:
+            id_ = await bus.order(
+                options.url,
+                prefix=options.prefix,
+                body={"disconnect": {"users": users}},
+                maxlen=options.maxlen,
+            )
+        except bus.BusError as error:
+            raise ControlError(f"Redis was not told, and perhaps nobody: {error}") from error
+        return {"users": users, "connections": here, "id": id_}
+
+    def _build_authenticator(self, vocabulary: Vocabulary, metrics: Metrics) -> auth.Authenticator:
+        options = self._config.auth
+        return auth.Authenticator(
+            vocabulary,
+            threads=options.threads,
+            timeout=options.timeout,
+            statement_timeout=options.statement_timeout,
+            unscoped=options.unscoped,
+            failures=Buckets(options.failures_per_second, options.failures_burst, _ADDRESSES),
+            observe=metrics.authentication_seconds.observe,
+            position=lambda: self.relay.last_id,
+        )
+
+    def _build_rechecks(self, metrics: Metrics) -> None:
+        self.readings = Readings(
+            self.hub,
+            self.ledger,
+            self.authenticator.read,
+            put=self._put,
+            at_boundary=self.relay.at_boundary,
+        )
+        self.rechecks = Rechecks(self.hub, self.readings, observe=metrics.recheck_seconds.observe)
+        self.sweep = Sweep(self.hub, self.readings, interval=self._config.auth.sweep)
+
+    def _build_logins(self, vocabulary: Vocabulary) -> None:
+        options = self._config.auth
+        self.logins = Logins(
+            self.authenticator,
+            Tickets(vocabulary, ttl=options.ticket_ttl, lifetime=options.lifetime),
+            self.ledger,
+            Past(self.ledger, self.bus.archive, epoch=lambda: self.relay.epoch),
+            self.relay,
+            ttl=options.ticket_ttl,
+            lifetime=options.lifetime,
+            entered=self.sweep.entered,
+        )
+
+    def _build_server(self) -> None:
+        options = self._config.server
+        admission = Admission(
+            self.hub,
+            self.relay,
+            self.logins,
+            self.backlog,
+            Peers(options.trusted_proxies).address,
+            path=options.path,
+            most_per_address=options.max_connections_per_address,
+            most_per_user=options.max_connections_per_user,
+            ping=options.ping_interval,
+        )
+        timers = Timers(
+            self.relay,
+            position_of=self._position_of,
+            ticket_frame=self.logins.ticket_frame,
+            handshake=options.handshake_timeout,
+            hello=options.hello_timeout,
+            farewell=options.close_timeout,
+            interval=options.ping_interval,
+            answer=options.ping_timeout,
+            progress=options.progress_timeout,
+        )
+        self.debts = Debts(
+            self.feeder,
+            self.relay,
+            timers,
+            buffer=options.buffer,
+            bare_buffer=options.bare_buffer,
+            total_buffer=options.total_buffer,
+        )
+        policy = Policy(
+            # No Origin: not a browser, and so no page that could misuse somebody's session.
+            origins=[None, *(options.origins or [_LOOPBACK_ORIGINS])],
+            max_message=options.max_message,
+            messages_per_second=options.messages_per_second,
+        )
+        self.server = Server(
+            self.relay,
+            admission,
+            timers,
+            self.debts,
+            policy,
+            leave=self.feeder.leave,
+            max_connections=options.max_connections or _room(_descriptors()),
+        )
+
+    def _put(self, client: Client, user: str, audience: Audience | None) -> None:
+        position = self.relay.position
+        assert position is not None, "without a position nobody is suspended"
+        self.feeder.put(client, user, audience, position)
+
+    def _restarted(self, position: Position, reason: str) -> None:
+        self.server.resync(reason)
+        self.rechecks.restart(position)
+
+    def _position_of(self, client: Client) -> str | None:
+        position = self.feeder.position(client)
+        return None if position is None else format_position(position)
+
+
+def _descriptors() -> int:
+    """Raise the limit on open descriptors as far as it goes, and return it (getrlimit(2))."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = _KERNEL_DESCRIPTORS if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit
+
+
+def _room(descriptors: int) -> int:
+    """Return how many connections fit beside everything else that needs a descriptor."""
+    return max(descriptors - _RESERVED_DESCRIPTORS, descriptors // 2)
