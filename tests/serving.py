@@ -6,81 +6,47 @@ import asyncio
 import contextlib
 import gc
 import socket
-import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from neighbours import Doorkeeper, Shelf, let_in, source
+from raws import Raw
 from waiting import until
 from websockets.asyncio.client import connect, unix_connect
-from websockets.frames import Close, Frame, Opcode
-from websockets.protocol import Protocol, Side, State
 
-from notifyd.core.audience import Audience, Vocabulary
 from notifyd.core.batch import Batch, Positioned
+from notifyd.core.history import History
 from notifyd.core.hub import Hub
-from notifyd.core.login import Login
+from notifyd.core.positions import format_position, parse_position
 from notifyd.core.session import Policy
 from notifyd.daemon.admission import Admission
 from notifyd.daemon.client import Client
 from notifyd.daemon.listener import Listener, bind
 from notifyd.daemon.peers import Peers
 from notifyd.daemon.relay import Relay
+from notifyd.daemon.relay_backlog import Backlog
+from notifyd.daemon.relay_feeder import Feeder
 from notifyd.daemon.server import Server
+from notifyd.daemon.server_debts import Debts
 from notifyd.daemon.timers import Timers
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from websockets.asyncio.client import ClientConnection
     from websockets.typing import Origin
 
-    from notifyd.core.batch import RawEntry
+    from notifyd.core.controls import Order
+    from notifyd.core.login import Login
+    from notifyd.core.positions import Position
     from notifyd.core.protocol import Hello
-
-AUDIENCE = Audience.build(Vocabulary(), content_types=[7])
 
 # Between two turns of the clients' timer; short, so that tests may have short limits.
 TICK = 0.005
 
-REQUEST = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-)
-
-
-async def let_in(hello: Hello, _address: str | None) -> Login:
-    """Stand in for Django: the token is the user, and all see the same."""
-    assert hello.token is not None
-    return Login(hello.token, AUDIENCE)
-
-
-def entry(
-    number: int, event: str = '{"content_type_id": 7}', **fields: str
-) -> tuple[str, dict[bytes, bytes]]:
-    """Return an entry of the stream, its id made of the number."""
-    return f"{number}-0", {k.encode(): v.encode() for k, v in {"event": event, **fields}.items()}
-
-
-def batch(*entries: RawEntry) -> Batch:
-    """Return a batch of the stream."""
-    return Batch("stream", [*entries])
-
-
-def pubsub(*events: str) -> Batch:
-    """Return a batch that came by Pub/Sub."""
-    return Batch("pubsub", [(None, {b"event": event.encode()}) for event in events])
-
-
-async def source(*items: Batch | Positioned) -> AsyncIterator[Batch | Positioned]:
-    """Stand in for the bus."""
-    for item in items:
-        yield item
-
-
-def text(message: str) -> bytes:
-    """Return a text frame as clients send it."""
-    return Frame(Opcode.TEXT, message.encode()).serialize(mask=True)
+# Between two pings where a test turns the timer on by itself: their turn doesn't come by chance.
+DAY = 86_400.0
 
 
 def alive(server: Server) -> list[Client]:
@@ -88,70 +54,43 @@ def alive(server: Server) -> list[Client]:
     return [each for each in gc.get_objects() if type(each) is Client and each._host is server]
 
 
-class Raw:
-    """A client that sends and reads what the test says, and nothing of its own accord."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of the parts: the daemon's own, but for the pings, which only a test wants."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
-        self._loop = asyncio.get_running_loop()
-        self._protocol = Protocol(Side.CLIENT, state=State.OPEN, max_size=None)
-        self._frames: Iterator[Any] = iter(())
-
-    async def send(self, data: bytes) -> None:
-        """Send the bytes."""
-        await self._loop.sock_sendall(self.socket, data)
-
-    async def receive(self, most: int = 65536) -> bytes:
-        """Return what has come, no bytes at the end."""
-        async with asyncio.timeout(10):
-            return await self._loop.sock_recv(self.socket, most)
-
-    async def head(self) -> str:
-        """Read the answer to the handshake; what comes behind it stays for `frame`."""
-        data = b""
-        while b"\r\n\r\n" not in data:
-            data += await self.receive(1)
-        return data.decode()
-
-    async def handshake(self, message: str | None = None) -> None:
-        """Upgrade the connection, and send the first message."""
-        await self.send(REQUEST + b"\r\n")
-        assert (await self.head()).startswith("HTTP/1.1 101 ")
-        if message is not None:
-            await self.send(text(message))
-
-    async def frame(self, most: int = 65536) -> Frame | None:
-        """Return the next frame, None at the end."""
-        while (frame := next(self._frames, None)) is None:
-            data = await self.receive(most)
-            if not data:
-                return None
-            self._protocol.receive_data(data)
-            self._frames = iter(self._protocol.events_received())
-        assert isinstance(frame, Frame)
-        return frame
-
-    async def close_code(self) -> int | None:
-        """Read to the Close and return its code, None if the stream ends without one."""
-        while frame := await self.frame():
-            if frame.opcode is Opcode.CLOSE:
-                return Close.parse(frame.data).code
-        return None
-
-    def reset(self) -> None:
-        """Cut the connection with a RST (tcp(7), socket(7) SO_LINGER)."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.close()
+    trusted: Sequence[str] = ()
+    origins: Sequence[Origin | re.Pattern[str] | None] = (None,)
+    path: str = ""
+    max_connections: int = 0
+    most_per_address: int = 0
+    most_per_user: int = 0
+    handshake: float = 10.0
+    hello: float = 10.0
+    farewell: float = 5.0
+    interval: float = DAY
+    answer: float = 30.0
+    progress: float = 20.0
+    buffer: int = 262_144
+    bare_buffer: int = 1_048_576
+    total_buffer: int = 268_435_456
+    history: int = 33_554_432
+    messages_per_second: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Serving:
     """A server with everything around it, at work."""
 
     hub: Hub[Client]
+    history: History
     relay: Relay[Client]
+    feeder: Feeder[Client]
+    backlog: Backlog[Client]
     server: Server
-    listener: Listener
+    debts: Debts
+    shelf: Shelf
+    doorkeeper: Doorkeeper
+    listener: Listener = field(init=False)
     errors: list[dict[str, Any]] = field(default_factory=list)
     """What the event loop would have complained about."""
     _ends: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
@@ -192,8 +131,26 @@ class Serving:
         await asyncio.get_running_loop().sock_connect(sock, port if unix else (host, int(port)))
         return Raw(sock)
 
+    async def mute(self, user: str = "alice", *, bare: bool = False) -> tuple[Raw, Client]:
+        """Return a client that reads only what it is made to, and the server's side of it.
+
+        Little of what it doesn't read is in the kernel's buffers, where `send_buffer` is small.
+        """
+        raw = await self.raw(receive_buffer=4096)
+        await raw.handshake(user if bare else f'{{"token": "{user}"}}')
+        client = await self.client(user)
+        if not bare:
+            assert (await raw.message())["notifyd"] == "welcome"
+        return raw, client
+
     async def bring(self, *items: Batch | Positioned) -> None:
-        """Relay what the bus brings."""
+        """Relay what the bus brings, and keep it on the shelf."""
+        for item in items:
+            if isinstance(item, Positioned):
+                self.shelf.epoch = item.epoch
+                self.shelf.last = parse_position(item.last_id)
+            elif item.source == "stream":
+                self.shelf.add(*item.entries)
         await self.relay.run(source(*items))
 
     async def client(self, user: str) -> Client:
@@ -216,16 +173,20 @@ class Serving:
     async def at_work(self, patience: float) -> AsyncIterator[Serving]:
         """Turn the timer and note what nobody handles, then close all clients: there is nothing."""
         asyncio.get_running_loop().set_exception_handler(self.complain)
-        ticking = asyncio.create_task(self.tick())
+        working = [
+            asyncio.create_task(work)
+            for work in (self.tick(), self.relay.feed(), self.backlog.run())
+        ]
         try:
             yield self
         finally:
             self.listener.close()
             await self._ends.aclose()
             await self.server.drain(0, patience)
-            ticking.cancel()
-            await asyncio.wait([ticking])
-        assert ticking.cancelled()
+            for each in working:
+                each.cancel()
+            await asyncio.wait(working)
+        assert all(each.cancelled() for each in working)
         assert self.errors == []
 
 
@@ -233,54 +194,92 @@ class Serving:
 async def serving(
     authenticate: Callable[[Hello, str | None], Awaitable[Login]] = let_in,
     *,
+    obey: Callable[[Position, Order], None] = lambda _position, _order: None,
     unix: str | None = None,
     send_buffer: int = 0,
-    trusted: Sequence[str] = (),
-    origins: Sequence[Origin | re.Pattern[str] | None] = (None,),
-    path: str = "",
-    max_connections: int = 0,
-    most_per_address: int = 0,
-    most_per_user: int = 0,
-    handshake: float = 10.0,
-    hello: float = 10.0,
-    farewell: float = 5.0,
-    interval: float = 86_400.0,
-    answer: float = 30.0,
-    buffer: int = 1_048_576,
-    total_buffer: int = 268_435_456,
-    messages_per_second: float = 10.0,
     patience: float = 0.5,
+    **options: Any,
 ) -> AsyncIterator[Serving]:
     """Serve on a free port, or a Unix socket; `send_buffer` is SO_SNDBUF of the server's sockets.
 
-    The other options are those of the parts. At the end the server is drained with `patience`,
-    and nothing may have gone unhandled.
+    At the end the server is drained with `patience`, and nothing may have gone unhandled.
     """
-
-    def resync(reason: str) -> None:
-        server.resync(reason)
-
-    hub: Hub[Client] = Hub()
-    relay = Relay(
-        hub,
-        resync=resync,
-        observe_latency=lambda _seconds: None,
-        observe_fanout=lambda _seconds: None,
-    )
-    limits = {"most_per_address": most_per_address, "most_per_user": most_per_user}
-    admission = Admission(
-        hub, relay, authenticate, Peers(trusted).address, path=path, ping=25.0, **limits
-    )
-    timers = Timers(
-        handshake=handshake, hello=hello, farewell=farewell, interval=interval, answer=answer
-    )
-    policy = Policy(origins=origins, messages_per_second=messages_per_second)
-    buffers = {"buffer": buffer, "total_buffer": total_buffer}
-    server = Server(
-        hub, relay, admission, timers, policy, max_connections=max_connections, **buffers
-    )
+    house = assemble(Doorkeeper(authenticate), obey, Options(**options))
     [sock] = bind("127.0.0.1", 0, unix)
     if send_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-    async with Serving(hub, relay, server, Listener(sock, server.accepted)).at_work(patience) as it:
+    house.listener = Listener(sock, house.server.accepted)
+    async with house.at_work(patience) as it:
         yield it
+
+
+def assemble(
+    doorkeeper: Doorkeeper, obey: Callable[[Position, Order], None], options: Options
+) -> Serving:
+    """Build everything but the listener, as the daemon does."""
+    hub: Hub[Client] = Hub()
+    history = History(options.history)
+    feeder = Feeder(hub, history, left_behind=lambda client: debts.left_behind(client))  # noqa: PLW0108 - built later
+    relay = Relay(
+        hub,
+        history,
+        feeder,
+        obey=obey,
+        restarted=lambda _position, reason: server.resync(reason),
+        observe_latency=lambda _seconds: None,
+        observe_fanout=lambda _seconds: None,
+    )
+    shelf = Shelf()
+    backlog = Backlog(history, feeder, shelf, epoch=lambda: relay.epoch, guard=relay.one_at_a_time)
+    admission = Admission(
+        hub,
+        relay,
+        doorkeeper,
+        backlog,
+        Peers(options.trusted).address,
+        path=options.path,
+        most_per_address=options.most_per_address,
+        most_per_user=options.most_per_user,
+        ping=25.0,
+    )
+    timers = build_timers(relay, feeder, doorkeeper, options)
+    debts = Debts(
+        feeder,
+        relay,
+        timers,
+        buffer=options.buffer,
+        bare_buffer=options.bare_buffer,
+        total_buffer=options.total_buffer,
+    )
+    server = Server(
+        relay,
+        admission,
+        timers,
+        debts,
+        Policy(origins=options.origins, messages_per_second=options.messages_per_second),
+        leave=feeder.leave,
+        max_connections=options.max_connections,
+    )
+    return Serving(hub, history, relay, feeder, backlog, server, debts, shelf, doorkeeper)
+
+
+def build_timers(
+    relay: Relay[Client], feeder: Feeder[Client], doorkeeper: Doorkeeper, options: Options
+) -> Timers:
+    """Build the timers."""
+
+    def position_of(client: Client) -> str | None:
+        position = feeder.position(client)
+        return None if position is None else format_position(position)
+
+    return Timers(
+        relay,
+        position_of=position_of,
+        ticket_frame=doorkeeper.ticket_frame,
+        handshake=options.handshake,
+        hello=options.hello,
+        farewell=options.farewell,
+        interval=options.interval,
+        answer=options.answer,
+        progress=options.progress,
+    )

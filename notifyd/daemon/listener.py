@@ -46,6 +46,7 @@ class Listener:
 
     def __init__(self, sock: socket.socket, accepted: Callable[[socket.socket, str], None]) -> None:
         self._socket = sock
+        self._unix = sock.family == socket.AF_UNIX
         self._accepted = accepted
         self._loop = asyncio.get_running_loop()
         self._resume: asyncio.TimerHandle | None = None
@@ -82,8 +83,7 @@ class Listener:
                 self._pause(error)
                 return
             sock.setblocking(False)
-            unix = self._socket.family == socket.AF_UNIX
-            self._accepted(sock, "unix" if unix else peer[0])
+            self._accepted(sock, "unix" if self._unix else peer[0])
 
     def _pause(self, error: OSError) -> None:
         # Without a pause the loop would spin: the connection stays in the queue. The errors that

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,6 +13,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 UNIX = "unix"
 """Stands for whoever connects through a Unix socket, in `trusted_proxies` and as an address."""
+
+
+_RECENT: Final = 256
+"""Addresses that are remembered as they were read: most connections come by few proxies."""
 
 
 class Peers:
@@ -48,6 +53,7 @@ class Peers:
         return ip is not None and any(ip in network for network in self._networks)
 
 
+@functools.lru_cache(_RECENT)
 def _parse(text: str) -> Address | None:
     """Read an address, with or without brackets and a port; None for anything else.
 

@@ -42,7 +42,8 @@ class Past:
         self._ledger = ledger
         self._archive = archive
         self._epoch = epoch
-        self._reading = asyncio.Lock()
+        # Set when it has been read; None: it is not being read.
+        self._reading: asyncio.Event | None = None
         # The floor of the ledger where the stream begins: there is nothing further back.
         self._bottom: Position | None = None
 
@@ -51,39 +52,62 @@ class Past:
 
         Raises TimeoutError where Redis can't be asked.
         """
+        # Nearly always somebody has asked before: then nobody has to wait, or to be timed.
+        known = self._known(epoch, position)
+        if known is None:
+            async with asyncio.timeout(PATIENCE):
+                return await self._covers(epoch, position)
+        return known
+
+    async def _covers(self, epoch: str | None, position: Position) -> bool:
         backoff = Backoff(_FIRST, _MOST)
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                if self._epoch() is not None:
-                    if epoch != self._epoch():
-                        return False
-                    if self._ledger.covers(position):
-                        return True
-                    if self._ledger.floor == self._bottom:
-                        return False
-                    if await self._read():
-                        continue
+        while True:
+            known = self._known(epoch, position)
+            if known is not None:
+                return known
+            if self._epoch() is None or not await self._read():
                 await asyncio.sleep(backoff.next())
+
+    def _known(self, epoch: str | None, position: Position) -> bool | None:
+        """Tell the same without asking Redis; None: it has to be asked."""
+        present = self._epoch()
+        if present is None:
+            return None
+        if epoch != present:
+            return False
+        if self._ledger.covers(position):
+            return True
+        return False if self._ledger.floor == self._bottom else None
 
     async def _read(self) -> bool:
         """Read back to where the stream begins; False if that is not possible now."""
-        async with self._reading:
-            floor = self._ledger.floor
-            assert floor is not None, "whoever has an epoch has a floor"
-            if floor == self._bottom:
-                return True
-            try:
-                extent, entries = await self._archive.controls(floor)
-            except Unavailable:
-                return False
-            # Otherwise the relay will soon have heard of another history.
-            if extent.epoch != self._epoch() or self._ledger.floor != floor:
-                return False
-            for entry in entries:
-                self._ledger.note(parse_position(entry[0] or ""), _order(entry))
-            self._ledger.extend(extent.first)
-            self._bottom = self._ledger.floor
-            return True
+        if self._reading is not None:
+            # With a lock they would go on one by one, a turn of the loop for each. In a storm that
+            # is a long time, and some would take it for Redis' and lose patience.
+            await self._reading.wait()
+            return self._ledger.floor == self._bottom
+        self._reading = read = asyncio.Event()
+        try:
+            return await self._read_back()
+        finally:
+            self._reading = None
+            read.set()
+
+    async def _read_back(self) -> bool:
+        floor = self._ledger.floor
+        assert floor is not None, "whoever has an epoch has a floor"
+        try:
+            extent, entries = await self._archive.controls(floor)
+        except Unavailable:
+            return False
+        # Otherwise the relay will soon have heard of another history.
+        if extent.epoch != self._epoch() or self._ledger.floor != floor:
+            return False
+        for entry in entries:
+            self._ledger.note(parse_position(entry[0] or ""), _order(entry))
+        self._ledger.extend(extent.first)
+        self._bottom = self._ledger.floor
+        return True
 
 
 def _order(entry: RawEntry) -> Order:

@@ -72,7 +72,8 @@ class Backlog(Generic[Member]):
         self._epoch = epoch
         self._guard = guard
         self._extent: Extent | None = None
-        self._asking = asyncio.Lock()
+        # Set when Redis has answered; None: it is not being asked.
+        self._asking: asyncio.Event | None = None
 
     async def locate(self, since: str, epoch: str | None) -> Position | None:
         """Return the position that a client resumes from, None if it can't get all since then.
@@ -84,11 +85,15 @@ class Backlog(Generic[Member]):
             position = parse_position(since)
         except ValueError:
             return None
-        try:
-            async with asyncio.timeout(PATIENCE):
-                return position if await self._reaches(position, epoch) else None
-        except TimeoutError:
-            return None
+        # Nearly always somebody has asked before: then nobody has to wait, or to be timed.
+        known = self._known(position, epoch)
+        if known is None:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    known = await self._reaches(position, epoch)
+            except TimeoutError:
+                return None
+        return position if known else None
 
     def put(self, member: Member, user: str, audience: Audience | None, at: Position) -> None:
         """Have a member behind, at a position."""
@@ -113,36 +118,53 @@ class Backlog(Generic[Member]):
             else:
                 await asyncio.sleep(backoff.next())
 
+    def _known(self, position: Position, epoch: str | None) -> bool | None:
+        """Tell whether all that follows the position can be had; None: that has to be asked."""
+        present, floor, end = self._epoch(), self._history.floor, self._history.end
+        if floor is None or end is None:
+            return None
+        if epoch not in (None, present):
+            return False
+        if floor <= position <= end:
+            return True
+        extent = self._extent
+        # The stream's beginning and its end only ever move on: an earlier answer may be too good
+        # at one end, which shows when the history is fetched, and too bad at the other.
+        if extent is None or extent.epoch != present or position > extent.last:
+            return None
+        return extent.first <= position
+
     async def _reaches(self, position: Position, epoch: str | None) -> bool:
         backoff = Backoff(_FIRST, _MOST)
         while True:
-            present, floor, end = self._epoch(), self._history.floor, self._history.end
-            if floor is not None and end is not None:
-                if epoch not in (None, present):
-                    return False
-                if floor <= position <= end:
-                    return True
-                answer = await self._within_stream(position, present)
-                # One that came when the history was another one already tells nothing of this.
-                if answer is not None and present == self._epoch():
-                    return answer
+            known = self._known(position, epoch)
+            if known is None and self._history.end is not None:
+                known = await self._ask(position, epoch)
+            if known is not None:
+                return known
             # Redis is away, or the relay has not yet heard of what it has become.
             await asyncio.sleep(backoff.next())
 
-    async def _within_stream(self, position: Position, epoch: str | None) -> bool | None:
-        """Tell whether all that follows the position is in the stream; None: not known now."""
-        async with self._asking:
-            known = self._extent
-            # The stream's beginning and its end only ever move on: an earlier answer may be too
-            # good at one end, which shows when the history is fetched, and too bad at the other.
-            if known is None or known.epoch != epoch or position > known.last:
-                try:
-                    known = self._extent = await self._archive.extent()
-                except Unavailable:
-                    return None
-        if known.epoch != epoch:
+    async def _ask(self, position: Position, epoch: str | None) -> bool | None:
+        """Tell the same by what Redis says now, or is just being asked; None: not known now."""
+        if self._asking is not None:
+            # With a lock they would go on one by one, a turn of the loop for each. In a storm that
+            # is a long time, and some would take it for Redis' and lose patience.
+            await self._asking.wait()
+            return self._known(position, epoch)
+        self._asking = answered = asyncio.Event()
+        try:
+            extent = self._extent = await self._archive.extent()
+        except Unavailable:
             return None
-        return known.first <= position <= known.last
+        finally:
+            self._asking = None
+            answered.set()
+        known = self._known(position, epoch)
+        # An answer that came when the history was another one already tells nothing of this.
+        if known is None and extent.epoch == self._epoch():
+            return False
+        return known
 
     async def _fetch(self, oldest: Position) -> bool:
         """Bring older history to those who need it; False if it can't be had now."""

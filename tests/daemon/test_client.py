@@ -9,11 +9,14 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from serving import REQUEST, Serving, alive, batch, entry, let_in, serving, text
+from neighbours import batch, entries, entry, let_in
+from raws import REQUEST, text
+from serving import Serving, alive, serving
 from structlog.testing import capture_logs
 from waiting import until
 from websockets.frames import Close, Frame, Opcode
 
+from notifyd.core.batch import Positioned
 from notifyd.core.login import Login, Refused, Result
 from notifyd.core.protocol import CloseCode, text_frame
 
@@ -21,29 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from serving import Raw
+    from raws import Raw
 
     from notifyd.core.protocol import Hello
     from notifyd.daemon.client import Client
 
 CLOSE = Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True)
 PING = Frame(Opcode.PING, b"Xyzzy").serialize(mask=True)
-
-
-def numbered(first: int, count: int, size: int) -> list[tuple[str | None, dict[bytes, bytes]]]:
-    """Return entries of about `size` bytes, their ids being numbers in a row."""
-    event = json.dumps({"content_type_id": 7, "filler": "x" * size})
-    return [entry(number, event) for number in range(first, first + count)]
-
-
-async def ids(raw: Raw, count: int, most: int = 65536) -> list[str]:
-    """Read that many events, at most so many bytes at a time; return their ids."""
-    found: list[str] = []
-    while len(found) < count:
-        frame = await raw.frame(most)
-        assert frame is not None
-        found.append(json.loads(bytes(frame.data))["id"])
-    return found
 
 
 def fill(client: Client) -> int:
@@ -85,13 +72,13 @@ async def test_kernel_takes_nothing() -> None:
 
 async def test_partial_writes() -> None:
     """However little the kernel takes at once, every byte arrives, and in order."""
-    async with serving(send_buffer=4096, buffer=10_000_000) as house:
+    async with serving(send_buffer=4096, bare_buffer=10_000_000) as house:
         raw = await house.raw(receive_buffer=4096)
         await raw.handshake("alice")
         client = await house.client("alice")
-        await house.bring(*(batch(*numbered(n, 64, 1000)) for n in range(0, 1024, 64)))
+        await house.bring(*(batch(*entries(n, n + 63, 1000)) for n in range(0, 1024, 64)))
         assert client.owed > 900_000
-        assert await ids(raw, 1024, most=5000) == [f"{n}-0" for n in range(1024)]
+        assert await raw.ids(1024, most=5000) == [f"{n}-0" for n in range(1024)]
         await until(lambda: client.owed == 0)
 
 
@@ -102,24 +89,24 @@ async def test_direct_again() -> None:
         await raw.handshake("alice")
         client = await house.client("alice")
         for first in range(0, 400, 100):
-            await house.bring(batch(*numbered(first, 99, 1000)))
+            await house.bring(batch(*entries(first, first + 98, 1000)))
             assert client.owed > 0
-            assert await ids(raw, 99) == [f"{first + n}-0" for n in range(99)]
+            assert await raw.ids(99) == [f"{first + n}-0" for n in range(99)]
             await until(lambda: client.owed == 0)
-            await house.bring(batch(*numbered(first + 99, 1, 10)))
+            await house.bring(batch(*entries(first + 99, first + 99, 10)))
             assert client.owed == 0
-            assert await ids(raw, 1) == [f"{first + 99}-0"]
+            assert await raw.ids(1) == [f"{first + 99}-0"]
 
 
 async def test_reading_while_it_is_written() -> None:
     """A client that reads all the time gets everything in order, whichever way it was written."""
-    async with serving(send_buffer=4096, buffer=10_000_000) as house:
+    async with serving(send_buffer=4096, bare_buffer=10_000_000) as house:
         raw = await house.raw(receive_buffer=4096)
         await raw.handshake("alice")
         client = await house.client("alice")
-        reading = asyncio.create_task(ids(raw, 1000))
+        reading = asyncio.create_task(raw.ids(1000))
         for n in range(1000):
-            await house.bring(batch(*numbered(n, 1, 50 + n * 37 % 5000)))
+            await house.bring(batch(*entries(n, n, 50 + n * 37 % 5000)))
             await asyncio.sleep(0)
         assert await reading == [f"{n}-0" for n in range(1000)]
         assert client.events == 1000
@@ -158,11 +145,59 @@ async def test_write_that_goes_out_after_all() -> None:
         assert [await raw.receive(1), await raw.receive(1)] == [b"1", b"2"]
 
 
+async def test_taken() -> None:
+    """While it owes something, what the peer takes is counted, whatever is written meanwhile."""
+    async with serving(send_buffer=4096) as house:
+        raw, client = await house.mute(bare=True)
+        await house.bring(batch(*entries(1, 10, 10_000)))
+        before = client.taken
+        await house.bring(batch(*entries(11, 14, 10_000)))
+        # The kernels have some of it, but nobody reads.
+        assert client.taken < before + 15_000
+        assert await raw.ids(5) == ["1-0", "2-0", "3-0", "4-0", "5-0"]
+        await until(lambda: client.taken > before + 30_000)
+        assert client.taken < before + 70_000
+
+
+async def test_answers_are_not_taken() -> None:
+    """What waits to be written is not taken, answers to the client's own pings included."""
+    async with serving(send_buffer=4096, messages_per_second=1000) as house:
+        raw, client = await house.mute(bare=True)
+        await house.bring(batch(*entries(1, 10, 10_000)))
+        before, owed = client.taken, client.owed
+        await raw.send(Frame(Opcode.PING, bytes(125)).serialize(mask=True) * 200)
+        await until(lambda: client.owed > owed + 20_000)
+        assert client.taken >= before
+
+
+async def test_taken_of_the_lost() -> None:
+    """Of a connection that is gone there is nothing to be asked, and no error."""
+    async with serving() as house:
+        raw, client = await house.mute(bare=True)
+        raw.reset()
+        await until(lambda: client._socket.fileno() == -1)
+        assert client.taken >= client.owed == 0
+
+
+async def test_phases_of_the_behind() -> None:
+    """A client is behind or live as it is told, and neither when it is closing."""
+    async with serving() as house:
+        _, client = await house.mute(bare=True)
+        client.fell_behind()
+        assert house.server.phases()["behind"] == 1
+        client.caught_up()
+        assert house.server.phases()["live"] == 1
+        client.close(CloseCode.RESTART)
+        client.fell_behind()
+        client.caught_up()
+        assert house.server.phases()["closing"] == 1
+
+
 async def test_unix_socket(folder: Path) -> None:
     """Clients on a Unix socket are served alike."""
     async with serving(unix=f"{folder}/s") as house:
         client = await house.enter()
-        await house.bring(batch(*numbered(1, 1, 10)))
+        await house.bring(batch(*entries(1, 1, 10)))
         assert json.loads(await client.recv())["id"] == "1-0"
 
 
@@ -208,9 +243,9 @@ async def test_reset_while_it_owes() -> None:
         raw = await house.raw(receive_buffer=4096)
         await raw.handshake("alice")
         await house.client("alice")
-        await house.bring(batch(*numbered(1, 50, 1000)))
+        await house.bring(batch(*entries(1, 50, 1000)))
         raw.reset()
-        await house.bring(batch(*numbered(51, 50, 1000)))
+        await house.bring(batch(*entries(51, 100, 1000)))
         await until(lambda: not house.server.clients)
         assert len(house.hub) == 0
 
@@ -221,11 +256,11 @@ async def test_half_close() -> None:
         raw = await house.raw(receive_buffer=4096)
         await raw.handshake("alice")
         await house.client("alice")
-        await house.bring(batch(*numbered(1, 50, 1000)))
+        await house.bring(batch(*entries(1, 50, 1000)))
         raw.socket.shutdown(socket.SHUT_WR)
         await until(lambda: len(house.hub) == 0)
-        await house.bring(batch(*numbered(51, 1, 1000)))
-        assert await ids(raw, 50) == [f"{n}-0" for n in range(1, 51)]
+        await house.bring(batch(*entries(51, 51, 1000)))
+        assert await raw.ids(50) == [f"{n}-0" for n in range(1, 51)]
         assert await raw.frame() is None
         await until(lambda: house.server.stats.closed[1006] == 1)
 
@@ -239,7 +274,7 @@ async def test_close_by_the_client() -> None:
         await raw.send(CLOSE)
         await until(lambda: not client.writable)
         client.write(text_frame(b"Xyzzy"), 1)
-        await house.bring(batch(*numbered(1, 1, 10)))
+        await house.bring(batch(*entries(1, 1, 10)))
         assert await raw.close_code() == 1000
         assert client.events == 0
 
@@ -261,11 +296,11 @@ async def test_nothing_after_half_a_frame() -> None:
         raw = await house.raw(receive_buffer=4096)
         await raw.handshake("alice")
         client = await house.client("alice")
-        await house.bring(batch(*numbered(0, 50, 1000)))
+        await house.bring(batch(*entries(0, 49, 1000)))
         assert client.owed > 0
         client.close(CloseCode.RESTART)
-        await house.bring(batch(*numbered(50, 50, 1000)))
-        assert await ids(raw, 50) == [f"{n}-0" for n in range(50)]
+        await house.bring(batch(*entries(50, 99, 1000)))
+        assert await raw.ids(50) == [f"{n}-0" for n in range(50)]
         assert await raw.close_code() == 1012
         await until(lambda: client.owed == 0)
         client.write(text_frame(b"Xyzzy"))
@@ -321,7 +356,7 @@ async def test_recycled_descriptor() -> None:
         gone.resume_writing()
         gone.write(text_frame(b"to the dead"), 1)
         await house.bring(batch(entry(2)))
-        assert [await ids(raw, 1) for raw in young] == [["2-0"]] * 5
+        assert [await raw.ids(1) for raw in young] == [["2-0"]] * 5
         assert {client.owed for client in clients} == {0}
         assert gone.events == 1
 
@@ -360,7 +395,7 @@ async def ends_with_reset_while_it_owes(house: Serving, raw: Raw) -> None:
     """End with a RST while bytes wait to be written."""
     await raw.handshake("alice")
     await house.client("alice")
-    await house.bring(batch(*numbered(1, 400, 1000)))
+    await house.bring(batch(*entries(1, 400, 1000)))
     raw.reset()
 
 
@@ -383,7 +418,47 @@ async def ends_too_slow(house: Serving, raw: Raw) -> None:
     """End with more bytes owed than allowed."""
     await raw.handshake("alice")
     await house.client("alice")
-    await house.bring(batch(*numbered(1, 3000, 1000)))
+    await house.bring(batch(*entries(1, 3000, 1000)))
+
+
+async def ends_behind(house: Serving, raw: Raw) -> None:
+    """End with a RST while it is behind and owes something."""
+    await house.bring(Positioned("e", "0-0", None))
+    await raw.handshake('{"token": "alice"}')
+    await house.client("alice")
+    for number in range(1, 11):
+        await house.bring(batch(*entries(number, number, 60_000)))
+    assert len(house.feeder) == 1
+    raw.reset()
+
+
+async def ends_suspended(house: Serving, raw: Raw) -> None:
+    """End with the closing handshake while it has no audience."""
+    await house.bring(Positioned("e", "0-0", None))
+    await raw.handshake('{"token": "alice"}')
+    house.feeder.put(await house.client("alice"), "alice", None, (0, 0))
+    await raw.send(CLOSE)
+    assert await raw.close_code() == 1000
+
+
+async def ends_ahead(house: Serving, raw: Raw) -> None:
+    """End with the end of the client's stream while it is ahead."""
+    await house.bring(Positioned("e", "1-0", None))
+    house.shelf.add(entry(1), entry(9))
+    await raw.handshake('{"token": "alice", "since": "9-0"}')
+    await house.client("alice")
+    raw.socket.close()
+
+
+async def ends_located(house: Serving, raw: Raw) -> None:
+    """End with a RST while it is asked whether the history reaches back."""
+    await house.bring(Positioned("e", "5-0", None))
+    house.shelf.away = True
+    await raw.handshake('{"token": "alice", "since": "1-0"}')
+    await until(lambda: house.shelf.asked)
+    raw.reset()
+    await until(lambda: not house.server.clients)
+    house.shelf.away = False
 
 
 async def ends_silent(_house: Serving, raw: Raw) -> None:
@@ -492,6 +567,10 @@ def no_collector() -> Iterator[None]:
         ends_with_eof,
         ends_with_failed_write,
         ends_too_slow,
+        ends_behind,
+        ends_suspended,
+        ends_ahead,
+        ends_located,
         ends_silent,
         ends_without_hello,
         ends_refused,
@@ -513,4 +592,4 @@ async def test_released(end: Callable[[Serving, Raw], Awaitable[None]]) -> None:
     ) as house:
         await end(house, await house.raw(receive_buffer=4096))
         await until(lambda: not house.server.clients and not alive(house.server))
-        assert len(house.hub) == 0
+        assert (len(house.hub), len(house.feeder)) == (0, 0)

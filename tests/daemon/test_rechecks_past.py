@@ -68,6 +68,19 @@ async def test_asked_by_many() -> None:
     assert house.shelf.asked == ["controls"]
 
 
+async def test_asked_by_many_who_wait() -> None:
+    """However many wait for the same answer, all go on when it comes, and not one after another."""
+    house = House()
+    answer = asyncio.Event()
+    house.shelf.meanwhile = answer.wait
+    asking = [asyncio.create_task(house.past.covers("e", (10, 0))) for _ in range(500)]
+    await until(lambda: house.shelf.asked)
+    answer.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert all(each.done() for each in asking)
+
+
 async def test_trimmed() -> None:
     """What the stream no longer has can't be known."""
     house = House()

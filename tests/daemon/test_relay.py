@@ -1,58 +1,66 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from serving import AUDIENCE, batch, entry, pubsub, source
+import pytest
+from neighbours import AUDIENCE, batch, control, entries, entry, pubsub, source
+from sinks import Sink
 from structlog.testing import capture_logs
+from waiting import until
 
 from notifyd.core.batch import Batch, Positioned
+from notifyd.core.controls import EVERYBODY, Order
 from notifyd.core.events import Rejection
+from notifyd.core.history import History
 from notifyd.core.hub import Hub
 from notifyd.daemon.relay import Relay
+from notifyd.daemon.relay_feeder import Feeder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator
+
+    from notifyd.core.audience import Audience
+    from notifyd.core.positions import Position
 
 BOB = '{"users": ["bob"], "content_types": [7]}'
 
 
-class Sink:
-    """A client that keeps what is written to it; `delay` is how long a write takes, in seconds."""
-
-    def __init__(self, on_write: Callable[[Sink], None] = lambda _: None, delay: float = 0) -> None:
-        self.writes: list[tuple[bytes, int]] = []
-        self._on_write = on_write
-        self._delay = delay
-
-    def write(self, data: bytes, events: int) -> None:
-        """Keep it."""
-        self.writes.append((data, events))
-        self._on_write(self)
-        end = time.perf_counter() + self._delay
-        while time.perf_counter() < end:
-            pass
-
-
 class Bench:
-    """A relay and what it reports."""
+    """A relay with its feeder, and what it reports."""
 
     def __init__(self) -> None:
         self.hub: Hub[Sink] = Hub()
-        self.resyncs: list[str] = []
+        self.history = History(10_000_000)
+        self.feeder: Feeder[Sink] = Feeder(self.hub, self.history, left_behind=lambda _: None)
+        self.orders: list[tuple[Position, Order]] = []
+        self.restarts: list[tuple[Position, str]] = []
         self.latencies: list[float] = []
         self.fanouts: list[float] = []
         self.relay = Relay(
             self.hub,
-            resync=self.resyncs.append,
+            self.history,
+            self.feeder,
+            obey=self.obey,
+            restarted=lambda *restart: self.restarts.append(restart),
             observe_latency=self.latencies.append,
             observe_fanout=self.fanouts.append,
         )
 
+    def obey(self, position: Position, order: Order) -> None:
+        """Keep it."""
+        self.orders.append((position, order))
+
     def join(self, sink: Sink, user: str = "alice") -> Sink:
         """Let a client in."""
         self.hub.join(sink, user, AUDIENCE)
+        return sink
+
+    def put(self, sink: Sink, position: int, audience: Audience | None = AUDIENCE) -> Sink:
+        """Have a client behind."""
+        self.feeder.put(sink, "alice", audience, (position, 0))
         return sink
 
     def leave(self, sink: Sink) -> None:
@@ -62,6 +70,20 @@ class Bench:
     async def run(self, *items: Batch | Positioned) -> None:
         """Relay the items."""
         await self.relay.run(source(*items))
+
+    @contextlib.asynccontextmanager
+    async def feeding(self) -> AsyncIterator[None]:
+        """Serve those who are behind meanwhile."""
+        task = asyncio.create_task(self.relay.feed())
+        yield
+        assert not task.done()
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def ids(first: int, last: int) -> list[str]:
+    """Return the ids from one number to the other."""
+    return [f"{n}-0" for n in range(first, last + 1)]
 
 
 def frame(text: str) -> bytes:
@@ -174,22 +196,203 @@ async def test_control_entries() -> None:
     await bench.run(batch(entry(1, "{}", to=BOB, control='{"start": true}')))
     assert sink.writes == []
     assert bench.relay.stats.events["stream"] == 0
+    assert bench.orders == [((1, 0), Order())]
+
+
+async def test_orders() -> None:
+    """What a control entry asks for is obeyed with its position."""
+    bench = Bench()
+    body = '{"recheck": {"users": [5, "x"]}, "disconnect": {"users": [6]}, "later": 1}'
+    await bench.run(batch(entry(1), control(2, body)))
+    order = Order(recheck_users=frozenset({"5", "x"}), disconnect=frozenset({"6"}))
+    assert bench.orders == [((2, 0), order)]
+
+
+async def test_orders_in_their_place() -> None:
+    """When an order is obeyed, all before it was written, nothing behind it, and it is passed."""
+    bench = Bench()
+    sinks = [bench.join(Sink(delay=0.0001)) for _ in range(300)]
+    seen: list[Any] = []
+
+    def obey(position: Position, _: Order) -> None:
+        seen.append(({*map(str, (sink.ids for sink in sinks))}, position, bench.relay.position))
+
+    bench.relay._obey = obey
+    await bench.run(batch(*entries(1, 2), control(3, "{}")), batch(*entries(4, 5)))
+    assert seen == [({"['1-0', '2-0']"}, (3, 0), (3, 0))]
+
+
+async def test_suspended_by_an_order() -> None:
+    """Whoever an order suspends gets nothing behind it until there is an audience, and then all."""
+    bench = Bench()
+    sink, other = bench.join(Sink()), bench.join(Sink(), "bob")
+
+    def obey(position: Position, _: Order) -> None:
+        bench.put(sink, position[0], None)
+
+    bench.relay._obey = obey
+    await bench.run(Positioned("e", "1-0", None))
+    async with bench.feeding():
+        await bench.run(batch(entry(2), control(3, "{}")), batch(entry(4)), batch(entry(5)))
+        await asyncio.sleep(0)
+        assert (sink.ids, other.ids) == (["2-0"], ["2-0", "4-0", "5-0"])
+        bench.put(sink, 0)
+        await until(lambda: sink.ids == ["2-0", "4-0", "5-0"])
+        assert sink.heard == ["behind", "live"]
+
+
+async def test_order_that_is_not_formed_well() -> None:
+    """An order that can't be read is rejected, and obeyed as if it concerned everybody."""
+    bench = Bench()
+    with capture_logs() as logs:
+        await bench.run(batch(control(1, '{"recheck": {"users": "Xyzzy"}}')))
+    assert bench.orders == [((1, 0), EVERYBODY)]
+    assert bench.relay.stats.rejected[Rejection.BAD_CONTROL] == 1
+    [line] = logs
+    assert (line["event"], line["reason"], line["id"]) == ("event.rejected", "bad_control", "1-0")
+    assert "Xyzzy" not in str(line)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [(b"{Xyzzy", "not_json"), (b"\xff", "not_utf8"), (b"[1]", "not_object"), (b"", "not_json")],
+)
+async def test_order_that_is_no_object(body: bytes, reason: str) -> None:
+    """A control entry that isn't even a JSON object is rejected as events are, and obeyed."""
+    bench = Bench()
+    fields = {b"control": body, b"event": b'{"content_type_id": 7}'}
+    with capture_logs() as logs:
+        await bench.run(batch(("1-0", fields)))
+    assert bench.orders == [((1, 0), EVERYBODY)]
+    assert [(line["reason"], line["source"]) for line in logs] == [(reason, "stream")]
+    assert bench.relay.stats.rejected[Rejection(reason)] == 1
+
+
+async def test_bad_event_is_no_order() -> None:
+    """An event that is rejected orders nothing."""
+    bench = Bench()
+    with capture_logs():
+        await bench.run(batch(entry(1, "[]"), entry(2, "{}")))
+    assert bench.orders == []
+
+
+async def test_no_orders_by_pubsub() -> None:
+    """What came by Pub/Sub orders nothing, whatever it looks like."""
+    bench = Bench()
+    body = {b"control": b'{"disconnect": {"users": [1]}}'}
+    with capture_logs():
+        await bench.run(
+            Batch("pubsub", [(None, body), (None, body | {b"event": b"[]"})]),
+            pubsub('{"control": {"recheck": {"all": true}}, "content_type_id": 7}'),
+        )
+    assert bench.orders == []
+    assert bench.relay.stats.events["pubsub"] == 1
 
 
 async def test_first_position() -> None:
-    """Clients who came before the position was known are told to load their state."""
+    """When the position becomes known, that is said, in words for clients who came before."""
     bench = Bench()
-    await bench.run(Positioned("e", "9-0", None))
-    assert (bench.relay.epoch, bench.relay.last_id) == ("e", "9-0")
-    assert bench.resyncs == ["the daemon has just found its event bus"]
+    assert (bench.relay.position, bench.relay.last_id, bench.relay.epoch) == (None, None, None)
+    await bench.run(Positioned("e", "9-1", None))
+    assert (bench.relay.position, bench.relay.last_id, bench.relay.epoch) == ((9, 1), "9-1", "e")
+    assert bench.restarts == [((9, 1), "the daemon has just found its event bus")]
 
 
 async def test_gap() -> None:
-    """After a gap the clients are told to load their state, and the position is the new one."""
+    """After a gap the position is the new one, and the reason is passed on."""
     bench = Bench()
     await bench.run(batch(entry(9)), Positioned("f", "2-0", "another history"), batch(entry(3)))
     assert (bench.relay.epoch, bench.relay.last_id) == ("f", "3-0")
-    assert bench.resyncs == ["another history"]
+    assert bench.restarts == [((2, 0), "another history")]
+
+
+async def test_gap_while_clients_are_behind() -> None:
+    """After a gap those who are behind go on from the new position, like everybody else."""
+    bench = Bench()
+    await bench.run(Positioned("e", "1-0", None), batch(*entries(2, 9)))
+    some = [bench.put(Sink(), 3), bench.put(Sink(), 30), bench.put(Sink(), 0)]
+    some[0].owed = 1
+    async with bench.feeding():
+        await bench.run(Positioned("f", "5-0", "another history"), batch(*entries(6, 7)))
+        await until(lambda: len(bench.feeder) == 1)
+        some[0].owed = 0
+        bench.feeder.drained(some[0])
+        await until(lambda: len(bench.feeder) == 0)
+        await bench.run(batch(entry(8)))
+    assert [sink.ids for sink in some] == [ids(6, 8)] * 3
+
+
+async def test_missed() -> None:
+    """What comes by Pub/Sub is missed by those who are behind, and that is counted."""
+    bench = Bench()
+    await bench.run(Positioned("e", "1-0", None))
+    live, *behind = bench.join(Sink()), bench.put(Sink(), 1), bench.put(Sink(), 1)
+    await bench.run(pubsub(*['{"content_type_id": 7}'] * 3))
+    assert (bench.relay.stats.missed, [sink.writes for sink in behind]) == (6, [[], []])
+    assert [events for _, events in live.writes] == [3]
+
+
+@pytest.mark.parametrize("delay", [0, 0.0002])
+async def test_replay_while_batches_flow(delay: float) -> None:
+    """However batches and replays interleave, everybody gets everything once and in order."""
+    bench = Bench()
+    await bench.run(Positioned("e", "1-0", None), batch(*entries(2, 50, 20_000)))
+    live = [bench.join(Sink(delay=delay)) for _ in range(200)]
+    behind = []
+    async with bench.feeding():
+        for n in range(50, 90):
+            behind += [bench.put(Sink(delay=delay), start) for start in (1, n // 2, n, n + 1)]
+            # Whoever is put there is told the position before it.
+            await bench.run(batch(*entries(n + 1, n + 1, 20_000)))
+        await until(lambda: len(bench.feeder) == 0)
+        await bench.run(batch(*entries(91, 92)))
+    assert {*map(tuple, (sink.ids for sink in live))} == {tuple(ids(51, 92))}
+    starts = [start for n in range(50, 90) for start in (1, n // 2, n, n + 1)]
+    assert [sink.ids for sink in behind] == [ids(start + 1, 92) for start in starts]
+
+
+async def test_feeding_yields() -> None:
+    """While many are served who are behind, other tasks and batches have their turn."""
+    bench = Bench()
+    await bench.run(Positioned("e", "1-0", None), batch(entry(2)))
+    sinks = [bench.put(Sink(delay=0.0005), 1) for _ in range(200)]
+    async with bench.feeding():
+        await until(lambda: any(sink.writes for sink in sinks))
+        await bench.run(batch(entry(3)))
+        assert len(bench.feeder) > 100
+        await until(lambda: len(bench.feeder) == 0)
+    assert {*map(tuple, (sink.ids for sink in sinks))} == {("2-0", "3-0")}
+
+
+async def test_boundary_of_feeding() -> None:
+    """What is to happen at a boundary happens when those served at the moment were served."""
+    bench = Bench()
+    seen: list[int] = []
+    sinks: list[Sink] = []
+
+    def on_write(_: Sink) -> None:
+        bench.relay.at_boundary(lambda: seen.append(sum(len(sink.writes) for sink in sinks)))
+
+    await bench.run(Positioned("e", "1-0", None), batch(entry(2)))
+    sinks += [bench.put(Sink(on_write), 1) for _ in range(3)]
+    async with bench.feeding():
+        await until(lambda: seen)
+    assert seen == [3, 3, 3]
+
+
+async def test_boundary_within_a_boundary() -> None:
+    """What is wanted between two batches while something happens there happens then, too."""
+    bench = Bench()
+    seen: list[str | None] = []
+
+    def on_write(_: Sink) -> None:
+        bench.relay.at_boundary(
+            lambda: bench.relay.at_boundary(lambda: seen.append(bench.relay.last_id))
+        )
+
+    bench.join(Sink(on_write))
+    await bench.run(batch(entry(1)))
+    assert seen == ["1-0"]
 
 
 async def test_latency() -> None:

@@ -7,12 +7,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from serving import REQUEST, batch, entry, let_in, serving, text
+from neighbours import batch, entries, entry, let_in
+from raws import REQUEST, text
+from serving import serving
 from structlog.testing import capture_logs
 from waiting import until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
+from notifyd.core.batch import Positioned
 from notifyd.core.happenings import Phase
 from notifyd.core.login import Refused, Result
 from notifyd.core.records import EVENTS
@@ -24,16 +27,10 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
     from websockets.datastructures import Headers
 
-    from notifyd.core.batch import RawEntry
     from notifyd.core.login import Login
     from notifyd.core.protocol import Hello
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
-
-def big(number: int, size: int = 60_000) -> RawEntry:
-    """Return an entry with a large event."""
-    return entry(number, json.dumps({"content_type_id": 7, "filler": "x" * size}))
 
 
 async def refusal(house: Serving, **options: Any) -> tuple[int, Headers]:
@@ -98,9 +95,12 @@ async def test_phases() -> None:
 
     async with serving(authenticate) as house:
         assert house.server.phases() == {phase.value: 0 for phase in Phase}
+        await house.bring(Positioned("e", "1-0", None))
         await house.raw()
         await house.connect()
         await house.enter("alice")
+        await house.enter("bob")
+        house.feeder.put(await house.client("bob"), "bob", None, (1, 0))
         await (await house.raw()).handshake("slow")
         await (await house.raw()).handshake("{}")
         await until(lambda: set(house.server.phases().values()) == {1})
@@ -227,91 +227,26 @@ async def test_everything_at_once() -> None:
         assert b"welcome" in frame.data
 
 
-async def test_slow_client() -> None:
-    """A client that owes too much is closed with 4420, behind what it was still owed."""
-    async with serving(send_buffer=4096, buffer=200_000) as house:
-        raw = await house.raw(receive_buffer=4096)
-        await raw.handshake("alice")
-        await house.client("alice")
-        with capture_logs() as logs:
-            for n in range(8):
-                await house.bring(batch(big(n)))
-        [line] = lines(logs, "client.slow")
-        assert 200_000 < line["owed"] < 270_000
-        assert (line["user"], line["address"]) == ("alice", "127.0.0.1")
-        assert (house.server.stats.slow, len(house.hub)) == (1, 0)
-        assert [len((await raw.frame() or raw).data) > 60_000 for _ in range(4)] == [True] * 4  # type: ignore[union-attr]
-        assert await raw.close_code() == 4420
-
-
-async def test_slow_client_that_never_reads() -> None:
-    """A client that doesn't even read its Close is dropped."""
-    async with serving(send_buffer=4096, buffer=200_000, farewell=0.1) as house:
-        raw = await house.raw(receive_buffer=4096)
-        await raw.handshake("alice")
-        await house.client("alice")
-        with capture_logs() as logs:
-            await house.bring(*(batch(big(n)) for n in range(8)))
-            await until(lambda: not house.server.clients)
-        [line] = lines(logs, "connection.closed")
-        assert (line["code"], line["reason"]) == (4420, "too slow")
-
-
-async def test_slow_client_delays_nobody() -> None:
-    """While one client doesn't read, the others get their events at once."""
-    async with serving(send_buffer=4096, buffer=10_000_000) as house:
-        raw = await house.raw(receive_buffer=4096)
-        await raw.handshake("slow")
-        slow = await house.client("slow")
-        quick = await house.enter("quick")
-        for n in range(50):
-            began = time.perf_counter()
-            await house.bring(batch(big(n)))
-            assert json.loads(await quick.recv())["id"] == f"{n}-0"
-            assert time.perf_counter() - began < 1
-        assert slow.owed > 2_500_000
-
-
-async def test_worst_go_first() -> None:
-    """Where all together owe too much, those that owe the most are closed."""
-    async with serving(send_buffer=4096, buffer=10_000_000, total_buffer=1_000_000) as house:
-        worst, bad = await house.raw(receive_buffer=4096), await house.raw(receive_buffer=4096)
-        await worst.handshake("worst")
-        await house.client("worst")
-        with capture_logs() as logs:
-            await house.bring(batch(*(big(n) for n in range(10))))
-            await bad.handshake("bad")
-            await house.client("bad")
-            good = await house.enter("good")
-            await house.bring(batch(*(big(n) for n in range(10, 18))))
-            await until(lambda: house.server.stats.slow)
-        assert [line["user"] for line in lines(logs, "client.slow")] == ["worst"]
-        assert [json.loads(await good.recv())["id"] for _ in range(8)][-1] == "17-0"
-        assert len(house.hub) == 2
-
-
-async def test_worst_are_dropped_where_closing_is_not_enough() -> None:
-    """Who doesn't take its Close, and still owes too much, is dropped; it counts as slow once."""
-    async with serving(send_buffer=4096, total_buffer=500_000, farewell=60) as house:
-        raw = await house.raw(receive_buffer=4096)
-        await raw.handshake("alice")
-        await house.client("alice")
-        with capture_logs() as logs:
-            await house.bring(batch(*(big(n) for n in range(10))))
-            await until(lambda: not house.server.clients)
-        assert [line["event"] for line in logs] == ["client.slow", "connection.closed"]
-        assert (house.server.stats.slow, house.server.stats.closed) == (1, {4420: 1})
-
-
 async def test_resync() -> None:
     """Who knows control frames is told that events may be missing, the others are not."""
     async with serving() as house:
         bare, hello = await house.enter("bare"), await house.enter('{"token": "hello"}')
-        house.server.resync("a gap")
-        await house.bring(batch(entry(1)))
+        await house.bring(Positioned("e", "5-0", "a gap"), batch(entry(6)))
         assert json.loads(await hello.recv())["notifyd"] == "welcome"
-        assert json.loads(await hello.recv()) == {"notifyd": "resync", "reason": "a gap"}
-        assert json.loads(await bare.recv())["id"] == "1-0"
+        resync = {"notifyd": "resync", "reason": "a gap", "epoch": "e", "last_id": "5-0"}
+        assert json.loads(await hello.recv()) == resync
+        assert json.loads(await bare.recv())["id"] == json.loads(await hello.recv())["id"] == "6-0"
+
+
+async def test_leaving_while_behind() -> None:
+    """Who is lost while it is behind is forgotten there, too."""
+    async with serving() as house:
+        await house.bring(Positioned("e", "1-0", None))
+        client = await house.enter("alice")
+        house.feeder.put(await house.client("alice"), "alice", None, (1, 0))
+        await client.close()
+        await until(lambda: not house.server.clients)
+        assert (len(house.feeder), len(house.hub)) == (0, 0)
 
 
 async def test_drain() -> None:
@@ -352,7 +287,7 @@ async def test_drain_of_the_slow() -> None:
         raw = await house.raw(receive_buffer=4096)
         await raw.handshake("alice")
         await house.client("alice")
-        await house.bring(batch(*(big(n) for n in range(10))))
+        await house.bring(batch(*entries(1, 10, 60_000)))
         draining = asyncio.create_task(house.server.drain(0, 10))
         assert await raw.close_code() == 1012
         raw.socket.close()
@@ -388,26 +323,29 @@ async def test_reset_before_anything() -> None:
 
 async def storm(house: Serving) -> None:
     """Let many clients come and go in many ways while events are relayed."""
+    since = '{"token": "since", "since": "5-0"}'
+    messages = [None, "1", "2", "bare", '{"token": "hello"}', "{}", "\0" * 5000, since]
+    await house.bring(Positioned("e", "1-0", None))
 
     async def come_and_go(number: int) -> None:
-        first = [None, "1", "2", "bare", '{"token": "hello"}', "{}", "\0" * 5000][number % 7]
+        first = messages[number % 8]
         raw = await house.raw(receive_buffer=4096)
         await raw.send(GET if first is None else REQUEST + b"\r\n" + text(first))
         if number % 3:
             await raw.head()
-        if number % 5 < 2:
-            await raw.frame()
+            if first is not None and number % 5 < 2:
+                await raw.frame()
         raw.reset() if number % 2 else raw.socket.close()
 
-    going = [asyncio.create_task(come_and_go(number)) for number in range(210)]
+    going = [asyncio.create_task(come_and_go(number)) for number in range(240)]
     n = 0
     while not all(task.done() for task in going):
         n += 1
-        await house.bring(batch(entry(n), big(n)))
+        await house.bring(batch(entry(2 * n), *entries(2 * n + 1, 2 * n + 1, 60_000)))
         await asyncio.sleep(0)
     await asyncio.gather(*going)
     await until(lambda: not house.server.clients)
-    assert (len(house.hub), house.hub.audiences) == (0, 0)
+    assert (len(house.hub), house.hub.audiences, len(house.feeder)) == (0, 0, 0)
     assert sum(house.server.stats.closed.values()) == house.server.stats.opened
 
 
@@ -423,7 +361,9 @@ async def test_storm() -> None:
         return await let_in(hello, address)
 
     with capture_logs() as logs:
-        async with serving(authenticate, send_buffer=4096, farewell=0.1) as house:
+        async with serving(
+            authenticate, send_buffer=4096, buffer=50_000, history=500_000, farewell=0.1
+        ) as house:
             await storm(house)
     assert {line["event"] for line in logs} >= {"auth.failed", "auth.error", "connection.refused"}
     for line in logs:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hardening.attacks import EVENTS, EVERYONE, HANDSHAKE, NOBODY, WITNESS, Attack, frame
+from waiting import until
+
+from notifyd.core.positions import parse_position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,20 +43,62 @@ async def test_flood_of_events(attack: Attack) -> None:
     await attack.logged()
 
 
-async def test_clients_that_never_read(attack: Attack) -> None:
-    """Whoever takes no events is closed as too slow, and neither neighbours nor memory suffer."""
-    for _ in range(8):
-        await attack.entered("admin", receive_buffer=4096)
+async def flood(attack: Attack) -> None:
+    """Publish 20 MB that the witness sees as it comes, and nobody needs memory for."""
     before = attack.house.samples()[MEMORY, frozenset()]
     for _ in range(22):
         ids = await asyncio.to_thread(publish, attack.house, 15, PADDING)
         assert [(await attack.witness.event())["id"] for _ in ids] == ids
-    assert attack.house.samples()[MEMORY, frozenset()] - before < 50_000_000
+    # The history itself may take 32 MiB of it.
+    assert attack.house.samples()[MEMORY, frozenset()] - before < 70_000_000
     in_time = attack.counted("broadcast_latency_seconds_bucket", le="2.5")
     assert in_time == attack.counted("broadcast_latency_seconds_count")
+
+
+async def test_clients_that_never_read(attack: Attack) -> None:
+    """Whoever takes no events falls behind, and neither neighbours nor memory suffer."""
+    attackers = [await attack.entered("admin", receive_buffer=4096) for _ in range(8)]
+    await flood(attack)
+    await attack.logged(*["client.behind"] * 8)
+    assert attack.counted("clients_behind_total") == 8
+    assert attack.counted("slow_clients_total") == 0
+    for attacker in attackers:
+        attacker.reset()
+    await attack.logged(*["client.behind", "connection.closed"] * 8)
+
+
+async def test_clients_that_never_read_again(build: Callable[..., House]) -> None:
+    """Whoever takes no events for some time is closed as too slow."""
+    async with Attack(build(server_progress_timeout="1")) as attack:
+        for _ in range(8):
+            await attack.entered("admin", receive_buffer=4096)
+        await flood(attack)
+        await attack.logged(*["client.behind", "client.slow", "connection.closed"] * 8)
+        assert attack.counted("slow_clients_total") == 8
+        assert attack.counted("connections_closed_total", code="4420") == 8
+        await attack.finish()
+
+
+async def test_bare_clients_that_never_read(attack: Attack) -> None:
+    """Whoever can't be told that something was missed is closed when it owes too much."""
+    for _ in range(8):
+        token = frame(attack.house.token("admin"))
+        await attack.upgraded(token, receive_buffer=4096)
+    await until(lambda: attack.house.connections() == 9)
+    await until(lambda: attack.counted("authentications_total", result="ok") == 8)
+    await flood(attack)
     await attack.logged(*["client.slow", "connection.closed"] * 8)
-    assert attack.counted("slow_clients_total") == 8
     assert attack.counted("connections_closed_total", code="4420") == 8
+
+
+async def test_clients_that_read_slowly(attack: Attack) -> None:
+    """Whoever is slow gets everything all the same, in order, however long it takes."""
+    attacker = await attack.entered(receive_buffer=4096)
+    await flood(attack)
+    ids = await attacker.ids(330)
+    assert ids == sorted({*ids}, key=parse_position)
+    attacker.reset()
+    await attack.logged("client.behind", "connection.closed")
 
 
 async def try_token(house: House, data: bytes) -> int:

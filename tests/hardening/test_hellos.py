@@ -45,8 +45,8 @@ async def test_binary_first_message(attack: Attack) -> None:
 
 
 async def test_ticket(attack: Attack) -> None:
-    """A ticket is refused like a token that is not valid, while there are none."""
-    ticket = json.dumps({"ticket": attack.house.secret("a-ticket-of-a-later-version")})
+    """A ticket that is made up is refused like a token that is not valid."""
+    ticket = json.dumps({"ticket": attack.house.secret("a-ticket-that-nobody-gave-out")})
     await attack.denied(await attack.upgraded(frame(ticket)), "invalid")
 
 

@@ -159,13 +159,20 @@ async def test_malformed_control(attack: Attack, control: bytes, reason: str) ->
 
 
 @pytest.mark.parametrize(
-    "control", [{"disconnect": {"users": ["2"]}}, {"recheck": {"all": True}}, {"other": [1]}, {}]
+    ("control", "logged"),
+    [
+        ({"disconnect": {"users": ["nobody"]}}, []),
+        ({"recheck": {"all": True}}, []),
+        ({"recheck": {"users": [{}]}, "disconnect": None}, ["event.rejected"]),
+        ({"other": [1]}, []),
+        ({}, []),
+    ],
 )
-async def test_control(attack: Attack, control: dict[str, object]) -> None:
-    """A control message reaches no browser, and those of later versions change nothing."""
+async def test_control(attack: Attack, control: dict[str, object], logged: list[str]) -> None:
+    """A control message reaches no browser, and takes events from nobody who may see them."""
     attack.house.redis.xadd(EVENTS, {"control": json.dumps(control)})
     await attack.witness.sees(attack.house)
-    await attack.logged()
+    await attack.logged(*logged)
 
 
 async def test_control_by_pubsub(attack: Attack) -> None:
