@@ -123,3 +123,15 @@ class Audience:
 
 def _content_type(key: int | str) -> str:
     return f"content_type:{key}"
+
+
+def named_users(rule: Rule) -> frozenset[str]:
+    """Return the users who stand anywhere in a rule: for nobody else it matters who they are."""
+    return rule.users.union(*map(named_users, rule.all))
+
+
+def for_named_users_only(rule: Rule) -> bool:
+    """Tell whether a rule admits nobody but users that it names, whatever their audience is."""
+    if rule.everyone or rule.groups or rule.permissions or rule.content_types:
+        return False
+    return not rule.all or any(map(for_named_users_only, rule.all))

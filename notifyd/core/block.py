@@ -11,6 +11,8 @@ import bisect
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from notifyd.core.audience import for_named_users_only, named_users
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -93,9 +95,9 @@ class Block:
             rule = self.records[index].rule
             if rule is None:
                 continue
-            for user in rule.named_users:
+            for user in named_users(rule):
                 self._named.setdefault(user, []).append(index)
-            if not rule.for_named_users_only:
+            if not for_named_users_only(rule):
                 self._shared.append(index)
         self._indexed = len(self.records)
 

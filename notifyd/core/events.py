@@ -66,18 +66,6 @@ class Rule(msgspec.Struct, frozen=True, cache_hash=True):
     everyone: bool = False
     all: tuple[Rule, ...] = ()
 
-    @property
-    def named_users(self) -> frozenset[str]:
-        """The users who stand anywhere in it: for nobody else it matters who they are."""
-        return self.users.union(*(part.named_users for part in self.all))
-
-    @property
-    def for_named_users_only(self) -> bool:
-        """Whether it admits nobody but users that it names, whatever their audience is."""
-        if self.everyone or self.groups or self.permissions or self.content_types:
-            return False
-        return not self.all or any(part.for_named_users_only for part in self.all)
-
 
 class Event(msgspec.Struct, frozen=True):
     """An event on its way to the browsers.

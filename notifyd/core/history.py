@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from notifyd.core.block import Block, weight
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from notifyd.core.audience import Audience
     from notifyd.core.block import Record
@@ -78,11 +78,8 @@ class History:
 
     def append(self, records: Sequence[Record]) -> None:
         """Add what was relayed; the last of the records becomes the present."""
-        for record in records:
-            if not self._blocks or self._blocks[-1].weight >= BLOCK_BYTES:
-                self._blocks.append(Block())
-            self._blocks[-1].add(record)
-            self._bytes += weight(record)
+        _fill(self._blocks, records)
+        self._bytes += sum(map(weight, records))
         self.end = records[-1].position
         while self._bytes > self._most:
             oldest = self._blocks.pop(0)
@@ -94,15 +91,16 @@ class History:
 
         If not all of them fit in, the newest are kept.
         """
-        kept: list[Record] = []
+        older: list[Record] = []
         for record in reversed(records):
             if self.full:
                 floor = record.position
                 break
-            kept.append(record)
+            older.append(record)
             self._bytes += weight(record)
-        if kept:
-            self._blocks.insert(0, Block(reversed(kept)))
+        blocks: list[Block] = []
+        _fill(blocks, reversed(older))
+        self._blocks[:0] = blocks
         self.floor = floor
 
     def after(self, position: Position) -> Chunk | None:
@@ -118,3 +116,11 @@ class History:
         block = self._blocks[number]
         latest = number == len(self._blocks) - 1
         return Chunk(block, block.after(position), self.end if latest else block.last, latest)
+
+
+def _fill(blocks: list[Block], records: Iterable[Record]) -> None:
+    """Add records to the last block, and to new ones whenever that is full."""
+    for record in records:
+        if not blocks or blocks[-1].weight >= BLOCK_BYTES:
+            blocks.append(Block())
+        blocks[-1].add(record)

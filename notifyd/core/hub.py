@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from notifyd.core.audience import for_named_users_only, named_users
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
@@ -147,7 +149,7 @@ class Hub(Generic[Member]):
             matching = self._matching(rule)
             for group in matching:
                 of_groups.setdefault(group, []).append(index)
-            for user in rule.named_users:
+            for user in named_users(rule):
                 for member, own in self._users.get(user, {}).items():
                     if own is None or own in matching:
                         continue
@@ -169,7 +171,7 @@ class Hub(Generic[Member]):
 
     def _matching(self, rule: Rule) -> set[Group[Member]]:
         """Return the groups that see the rule whoever their users are."""
-        if rule.for_named_users_only:
+        if for_named_users_only(rule):
             return set()
         matching = self._matches.get(rule)
         if matching is None:

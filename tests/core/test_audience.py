@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from typing import Any
 
@@ -8,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifyd.core.audience import Audience, Vocabulary
-from notifyd.core.events import Rule
+from notifyd.core.audience import Audience, Vocabulary, for_named_users_only, named_users
+from notifyd.core.events import Rule, parse_rule
 
 KEYS = ["1", "2", "3"]
 PERMISSIONS = ["app.view_a", "app.view_b", "content_type.1"]
@@ -222,3 +223,32 @@ def test_an_audience_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         audience.superuser = True  # type: ignore[misc]
     assert "vocabulary" not in repr(audience)
+
+
+def test_who_is_named() -> None:
+    """A rule names the users who stand in it or in one of its parts, however deep."""
+    one, two, three = (Rule(users=frozenset({key})) for key in "123")
+    rule = Rule(
+        users=frozenset({"0", "1"}), all=(one, Rule(groups=frozenset({"9"}), all=(two, three)))
+    )
+    assert named_users(rule) == frozenset("0123")
+    assert named_users(one) == frozenset("1")
+    assert named_users(Rule(groups=frozenset({"9"}), everyone=True)) == frozenset()
+    assert named_users(Rule()) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("rule", "named"),
+    [
+        ({"users": ["1"]}, True),
+        ({"users": ["1"], "groups": ["2"]}, False),
+        ({"users": ["1"], "permissions": ["app.view"]}, False),
+        ({"users": ["1"], "content_types": [3]}, False),
+        ({"everyone": True}, False),
+        ({"all": [{"users": ["1"]}, {"groups": ["2"]}]}, True),
+        ({"all": [{"permissions": ["app.view"]}, {"groups": ["2"]}]}, False),
+    ],
+)
+def test_for_named_users_only(rule: dict[str, Any], *, named: bool) -> None:
+    """A rule that only users it names can meet is known as such."""
+    assert for_named_users_only(parse_rule(json.dumps(rule).encode())) is named

@@ -231,6 +231,16 @@ def test_older_records_are_added() -> None:
     assert history.after((1, 6)) is None
 
 
+def test_older_records_come_in_pieces_too() -> None:
+    """However much is added at once, whoever is behind gets a block's worth at a time."""
+    history = History(PLENTY)
+    history.reset((9, 0))
+    history.prepend(run(*range(1, 10), extra=BLOCK_BYTES // 2), (0, 0))
+    assert numbers(history.after((0, 0))) == [1, 2]
+    assert numbers(history.after((2, 0))) == [3, 4]
+    assert numbers(history.after((8, 0))) == [9]
+
+
 def test_there_is_nothing_older() -> None:
     """Where nothing stands before the floor, lowering it takes no record."""
     history = History(PLENTY)

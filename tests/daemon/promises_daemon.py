@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,14 @@ from notifyd.daemon import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from daemon.promises_outside import Loop
     from daemon.promises_world import World
 
     from notifyd.core.batch import Batch
     from notifyd.core.positions import Position
+    from notifyd.daemon.client import Client
 
 # Everything is as small as the tests' streams are: a few events fill the memory of a daemon, and
 # make a client slow.
@@ -110,6 +112,8 @@ class Daemon:
             patch.setattr(assembly, "Tickets", lambda words, **_: Tickets(world.site, words))
             self.parts = assembly.Assembly(CONFIG, world.metrics)
         self.parts.ledger._most = 1
+        logins_: Any = self.parts.logins
+        logins_.entered = functools.partial(self._entered, logins_.entered)
         context = contextvars.copy_context()
         context.run(_gate.set, self._gate)
         loop = asyncio.get_running_loop()
@@ -117,6 +121,11 @@ class Daemon:
 
     def _authenticator(self, vocabulary: Any, **options: Any) -> Authenticator:
         return Authenticator(self.world.site, vocabulary, options["position"])
+
+    def _entered(self, entered: Callable[[Client], Any], client: Client) -> Any:
+        link: Any = client._socket
+        link.let_in()
+        return entered(client)
 
     async def _stream(self) -> AsyncIterator[Batch | Positioned]:
         while True:

@@ -83,10 +83,17 @@ class Link(asyncio.Transport):
             self._paused = False
             self.client.resume_writing()
 
+    def let_in(self) -> None:
+        """Hear that the daemon lets the client in."""
+        relay = self.daemon.parts.relay
+        self.welcomed = relay.epoch, relay.position
+        self._page.let_in(self)
+
     def jumped(self) -> None:
-        """Hear that the daemon goes on from another position."""
+        """Hear that the daemon goes on from another position; bare clients can't be told."""
         if self.welcomed is not None:
             self.welcomed = self._world.redis.epoch, self._world.redis.last
+            self._page.let_in(self)
 
     def cut(self) -> None:
         """End it: what is under way is lost."""

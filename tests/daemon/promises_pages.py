@@ -93,12 +93,15 @@ class Page:
             self.tickets.clear()
             self.position = None
 
+    def let_in(self, link: Link) -> None:
+        """Hear from where on a client gets events; the others are told."""
+        if self.bare and link is self.link and link.welcomed is not None:
+            epoch, position = link.welcomed
+            self.position = None if epoch is None or position is None else (epoch, position)
+
     def written(self, link: Link, frame: dict[str, Any], moment: int) -> None:
         """Look at a frame in the moment when the daemon writes it."""
-        kind = frame.get("notifyd")
-        if kind == "welcome":
-            link.welcomed = link.daemon.parts.relay.epoch, link.daemon.parts.relay.position
-        if kind is not None:
+        if "notifyd" in frame:
             return
         epoch = link.daemon.parts.relay.epoch
         assert epoch is not None

@@ -68,14 +68,12 @@ class World:
         return self._trouble > moment or gone or lost or redis.away or redis.answers.bad
 
     def jumped(self, daemon: Daemon) -> None:
-        """Hear that a daemon goes on somewhere else; bare clients can't be told."""
+        """Hear that a daemon goes on somewhere else."""
         self.trouble()
         for page in self.pages:
             if page.link and page.link.daemon is daemon:
-                # What is between was not relayed, and so nobody is closed by it.
+                # What is between is not relayed, and so nobody is closed by it.
                 page.link.jumped()
-                if page.bare:
-                    page.position = None
 
     def act(self, action: Callable[[], object] = lambda: None) -> None:
         """Do something, and wait until nothing moves."""
@@ -99,10 +97,6 @@ class World:
         if link is None or link.daemon.held:
             return
         stream = link.daemon.parts.relay
-        if page.bare and link.client.login:
-            link.welcomed = link.welcomed or (stream.epoch, stream.position)
-            if page.position is None and stream.epoch and stream.position:
-                page.position = stream.epoch, stream.position
         if link.welcomed is None or link.closing or stream.position is None:
             return
         since = link.welcomed[1] if link.welcomed[0] == stream.epoch else None
