@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifyd.core.audience import Audience, Vocabulary
@@ -78,7 +78,6 @@ def seen(rule: Rule | None, audience: Audience, user: str) -> bool:
     return bool(events)
 
 
-@settings(max_examples=300)
 @given(
     st.lists(st.none() | rules(), max_size=8),
     st.lists(st.tuples(audiences, users, st.integers(0, 9), st.integers(0, 3)), min_size=1),

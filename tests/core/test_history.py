@@ -4,7 +4,7 @@ import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifyd.core.audience import Audience, Vocabulary
@@ -445,7 +445,6 @@ def take(stream: Stream, step: Step) -> None:
     stream.check()
 
 
-@settings(max_examples=300)
 @given(
     st.sampled_from([100_000, 400_000, 1_500_000]),
     st.integers(0, 8),
