@@ -50,6 +50,10 @@ docs: $(VENV)/.project ## Write the reference pages that come from the code; ARG
 bench: setup ## Compare the daemon with the guide's server, side by side
 	$(BIN)/python bench/run.py $(ARGS)
 
+.PHONY: storm
+storm: setup ## Have ten thousand clients return at once, beside the guide's server
+	PYTHONPATH=tests $(BIN)/python bench/storm.py $(ARGS)
+
 .PHONY: guard
 guard: setup ## Fail if processor time or memory got worse by a fifth, beside the guide's server
 	$(BIN)/python bench/guard.py $(ARGS)

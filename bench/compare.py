@@ -12,6 +12,7 @@ import functools
 import itertools
 import json
 import os
+import platform
 import random
 import select
 import socket
@@ -268,3 +269,13 @@ def ratios(figures: Mapping[str, Figures]) -> Figures:
     """Return notifyd's figures as parts of the guide's."""
     guide, notifyd = figures["guide"], figures["notifyd"]
     return Figures(notifyd.cpu / guide.cpu, notifyd.memory / guide.memory)
+
+
+def machine() -> str:
+    """Return what the figures were measured on."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+    system = f"Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} x {model}, {system}"

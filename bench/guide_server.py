@@ -1,13 +1,15 @@
 """The competitor: a server built as the "Integrate with Django" guide of websockets describes.
 
 `websockets.serve`, one handler task per client, Redis Pub/Sub, `websockets.broadcast`; nothing is
-tuned for or against it. Usage: guide_server.py HOST PORT REDIS_URL
+tuned for or against it. At SIGUSR1 it prints how many clients are in, which nobody could know from
+outside. Usage: guide_server.py HOST PORT REDIS_URL
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from typing import Any
 
@@ -60,6 +62,7 @@ async def relay_events(url: str) -> None:
 
 async def main(host: str, port: int, url: str) -> None:
     """Serve until killed."""
+    signal.signal(signal.SIGUSR1, lambda *_: print(len(visible_to), flush=True))
     async with serve(serve_client, host, port, backlog=4096):
         await relay_events(url)
 

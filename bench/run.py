@@ -7,11 +7,8 @@ second they don't, which spares the guide's server compressing each event for ea
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-from pathlib import Path
 
-from compare import Plan, compare, ratios
+from compare import Plan, compare, machine, ratios
 
 
 def main() -> None:
@@ -32,16 +29,6 @@ def main() -> None:
         for name, figure in figures.items():
             print(f"| {name} | {figure.cpu:.1f} us | {figure.memory / 1024:.1f} KiB |")
         print(f"| notifyd / guide | {ratio.cpu:.2f} | {ratio.memory:.2f} |", flush=True)
-
-
-def machine() -> str:
-    """Return what the figures were measured on."""
-    model = "unknown processor"
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-    system = f"Linux {platform.release()}, Python {platform.python_version()}"
-    return f"{os.cpu_count()} x {model}, {system}"
 
 
 main()
