@@ -70,7 +70,7 @@ class Page:
 @pytest.mark.parametrize(
     ("users", "clients", "kills"),
     [
-        pytest.param(10, 50, 1, id="short"),
+        pytest.param(10, 50, 1, id="short", marks=pytest.mark.long),
         pytest.param(200, 1000, 10, id="long", marks=pytest.mark.long),
     ],
 )

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STREAM = "{notifyd}:events"
 
+FOREIGN = ["", "Xyzzy", "1-1", "99999999999999-0", "18446744073709551616-0", "1-2-3", "٣-0"]
+
 # Often enough for a test, and with time to answer on a loaded machine.
 OFTEN = {"server_ping_interval": "1.5", "server_ping_timeout": "1.4"}
 
@@ -130,22 +132,23 @@ async def test_quiet_position_stays_fresh(
         await until(lambda: page.controls("ping") and page.controls("ping")[-1]["last_id"] == last)
 
 
-@pytest.mark.parametrize(
-    "since", ["", "Xyzzy", "1-1", "99999999999999-0", "18446744073709551616-0", "1-2-3", "٣-0"]
-)
-async def test_foreign_position(house: tuple[Site, Daemon, Any], pages: Pages, since: str) -> None:
+async def test_foreign_positions(house: tuple[Site, Daemon, Any], pages: Pages) -> None:
     """From a position that the stream never had nothing is replayed, and the client is told."""
     site, daemon, bus = house
     last = write(bus, range(5))[-1]
     await until(lambda: daemon.metric("events_total", source="stream") >= 5)
-    page = await pages.hello(daemon, site.token("nadia"), since=since)
-    resync = await page.control("resync")
-    [welcome] = page.controls("welcome")
-    assert (welcome["recovered"], welcome["last_id"]) == (False, last)
-    assert (resync["last_id"], resync["epoch"]) == (last, welcome["epoch"])
+    opened = []
+    for since in FOREIGN:
+        page = await pages.hello(daemon, site.token("nadia"), since=since)
+        resync = await page.control("resync")
+        [welcome] = page.controls("welcome")
+        assert (welcome["recovered"], welcome["last_id"]) == (False, last)
+        assert (resync["last_id"], resync["epoch"]) == (last, welcome["epoch"])
+        opened.append(page)
     write(bus, range(5, 6))
-    await page.count(1)
-    assert numbers(page) == [5]
+    for page in opened:
+        await page.count(1)
+        assert numbers(page) == [5]
 
 
 async def test_trimmed(house: tuple[Site, Daemon, Any], pages: Pages) -> None:
@@ -215,6 +218,7 @@ async def test_ticket(house: tuple[Site, Daemon, Any], pages: Pages, folder: Pat
     assert second.controls("welcome")[0]["ticket"] != first.controls("welcome")[0]["ticket"]
 
 
+@pytest.mark.long
 async def test_ticket_is_replaced(
     folder: Path, redis_server: RedisServer, site: Site, pages: Pages
 ) -> None:
@@ -234,6 +238,7 @@ async def test_ticket_is_replaced(
         assert tickets[-1] not in daemon.log
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["forged", "of another site"])
 async def test_worthless_ticket(folder: Path, site: Site, pages: Pages, how: str) -> None:
     """A ticket that is forged, or of another site, is worth nothing."""
@@ -251,6 +256,7 @@ async def test_worthless_ticket(folder: Path, site: Site, pages: Pages, how: str
         assert ticket not in daemon.log
 
 
+@pytest.mark.long
 async def test_old_ticket(folder: Path, site: Site, pages: Pages) -> None:
     """A ticket that has run out is worth nothing."""
     async with Daemon(folder, site, "other", auth_ticket_ttl="1") as daemon:
@@ -276,6 +282,7 @@ async def shown(pages: Pages, daemon: Daemon, ticket: str) -> tuple[int | None, 
     return None if page.controls("welcome") else await page.closed()
 
 
+@pytest.mark.long
 async def test_lifetime(folder: Path, site: Site, pages: Pages) -> None:
     """A connection whose lifetime is over is closed with 4410; then its ticket runs out as well."""
     times = {"auth_lifetime": "1", **OFTEN}
