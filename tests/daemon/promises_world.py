@@ -152,6 +152,9 @@ class World:
     def settle(self) -> None:
         """Mend everything, wait, and find that all have what they were promised."""
         paces = [(each, each.lag, each.how) for each in (self.redis.answers, self.site.answers)]
+        if self.redis.away or self.redis.answers.bad:
+            # Somebody has lost patience, perhaps, and has not heard of it yet.
+            self.trouble()
         self.redis.away = False
         for each, _, _ in paces:
             self.act(functools.partial(each.become, 0, "as it was"))
