@@ -20,12 +20,16 @@ from notifyd.daemon.auth_project import SetupError
 from notifyd.daemon.bus import BusError
 from notifyd.daemon.config import ConfigError
 from notifyd.daemon.control import ControlError
+from notifyd.daemon.handover import HandoverError
 from notifyd.daemon.listener import ListenError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EX_CONFIG: Final = 78
+
+_FAULTS: Final = (BusError, ControlError, HandoverError, ListenError, Rejected, SetupError)
+"""What ends a command with 1, having said all in words."""
 
 
 class _Help(argparse.HelpFormatter):
@@ -64,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         added.set_defaults(function=function)
         return added
 
-    command("run", commands.run, "run the daemon", "It stays in the foreground; SIGTERM ends it.")
+    _add_run(command("run", commands.run, "run the daemon"))
     command(
         "check",
         commands.check,
@@ -83,19 +87,30 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_publish(command("publish", commands.publish, "write an event to the bus"))
     _add_disconnect(command("disconnect", commands.disconnect, "close the connections of a user"))
-    token = command(
-        "token",
-        commands.token,
-        "print a token for a user, for trying out",
-        "Paste it into `python -m websockets ws://localhost:8888/`. It expires after"
-        " SESAME_MAX_AGE seconds.",
+    _add_token(command("token", commands.token, "print a token for a user, for trying out"))
+    _add_demo(command("demo", commands.demo, "open a newsroom to try notifyd in", configured=False))
+    return parser
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.description = "Run the daemon. It stays in the foreground; SIGTERM ends it."
+    run.add_argument(
+        "--take-over",
+        action="store_true",
+        help="take the connections of the daemon that runs already, which then ends; nobody is"
+        " disconnected. For supervisors other than systemd, where a restart does the same",
+    )
+
+
+def _add_token(token: argparse.ArgumentParser) -> None:
+    token.description = (
+        "Print a token for a user, for trying out. Paste it into `python -m websockets"
+        " ws://localhost:8888/`. It expires after SESAME_MAX_AGE seconds."
     )
     token.add_argument("user", metavar="USER", help="the user's name, as for logging in")
     token.add_argument(
         "--unscoped", action="store_true", help="a token like the guide's, without a scope"
     )
-    _add_demo(command("demo", commands.demo, "open a newsroom to try notifyd in", configured=False))
-    return parser
 
 
 def _add_disconnect(disconnect: argparse.ArgumentParser) -> None:
@@ -176,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"notifyd: {fault}", file=sys.stderr)
         print("notifyd: the configuration can't be used; nothing was started.", file=sys.stderr)
         return EX_CONFIG
-    except (BusError, ControlError, ListenError, Rejected, SetupError) as error:
+    except _FAULTS as error:
         print(f"notifyd: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -43,7 +43,7 @@ def run(arguments: Namespace) -> int:
     for warning in warnings:
         log.warning("config.warned", detail=warning)
     try:
-        asyncio.run(_serve(resolved))
+        asyncio.run(_serve(resolved, take_over=arguments.take_over))
     except ExceptionGroup as group:
         words = "; ".join(f"{type(error).__name__}: {error}" for error in group.exceptions)
         log.critical("service.failed", error=words, traceback=traceback.format_exc())
@@ -51,8 +51,8 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-async def _serve(resolved: Config) -> None:
-    await service.Service(resolved).run()
+async def _serve(resolved: Config, *, take_over: bool) -> None:
+    await service.Service(resolved, take_over=take_over).run()
 
 
 def check(arguments: Namespace) -> int:

@@ -180,17 +180,25 @@ class Daemon:
         assert self._process is not None
         return self._process
 
-    def start(self) -> None:
+    def start(self, *arguments: str) -> None:
         """Start it and wait until it says it has."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "notifyd", "run"],
+                [sys.executable, "-m", "notifyd", "run", *arguments],
                 env=self.environment,
                 cwd=self._folder,
                 stderr=log,
             )
         wait_until(lambda: self.process.poll() is not None or self.events("service.started"), 30)
         assert self.process.poll() is None, self.log
+
+    def take_over(self) -> list[dict[str, Any]]:
+        """Let another process take over from this one, and return what this one has logged."""
+        predecessor = self.process
+        self._log.rename(before := self._log.with_suffix(".before"))
+        self.start("--take-over")
+        assert predecessor.wait(20) == 0
+        return [json.loads(line) for line in before.read_text().splitlines()]
 
     def wait_for_bus(self) -> None:
         """Wait until both of its links to Redis work."""

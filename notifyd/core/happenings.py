@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+from websockets.exceptions import InvalidMethod, InvalidOrigin, InvalidUpgrade
 
 if TYPE_CHECKING:
     from websockets.datastructures import Headers
@@ -53,6 +55,16 @@ class NotUpgraded:
     reason: NotUpgradedReason
     detail: str
     origin: str | None = None
+
+    @classmethod
+    def by(cls, error: Exception | None) -> Self:
+        """Return what websockets had against a request."""
+        detail = str(error)
+        if isinstance(error, InvalidOrigin):
+            return cls(NotUpgradedReason.ORIGIN, detail, error.value)
+        if isinstance(error, InvalidMethod | InvalidUpgrade):
+            return cls(NotUpgradedReason.NOT_WEBSOCKET, detail)
+        return cls(NotUpgradedReason.MALFORMED, detail)
 
 
 @dataclass(frozen=True, slots=True)

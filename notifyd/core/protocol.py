@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_SHORT: Final = 125
+_MEDIUM: Final = 65_535
+"""The longest payloads whose length takes no bytes of its own, and two."""
+
+_MASK: Final = 4
+"""Bytes of a client's masking key."""
+
+
 class Reconnect(enum.StrEnum):
     """What a client does after a close: the rule that notifyd.js and other clients follow."""
 
@@ -171,6 +179,16 @@ def _without_values(error: Exception) -> str:
     if isinstance(error, msgspec.ValidationError):
         return str(error)
     return "not a JSON object"
+
+
+def size_of(frame: Frame) -> int:
+    """Return how many bytes a client's frame takes (RFC 6455 section 5.2).
+
+    Fewer than it took if its length was written longer than it need be.
+    """
+    length = len(frame.data)
+    extended = 0 if length <= _SHORT else 2 if length <= _MEDIUM else 8
+    return 2 + extended + _MASK + length
 
 
 def text_frame(payload: bytes) -> bytes:

@@ -33,6 +33,36 @@ EVENTS: Final[Mapping[str, LogEvent]] = {
         "Asked to stop: clients are told to come back, then closed.",
     ),
     "service.stopped": LogEvent("info", (), "Everything is closed; the process ends."),
+    "handover.prepared": LogEvent(
+        "info",
+        ("clients", "closed", "last_id", "seconds"),
+        "A successor gets the clients, as of the position `last_id`. Those that owed bytes, or were"
+        " in the middle of a message, were closed.",
+    ),
+    "handover.failed": LogEvent(
+        "error",
+        ("detail",),
+        "The successor, or the service manager, did not take the clients: they have to come back.",
+        "Read `detail`. Under systemd, the unit has to have FileDescriptorStoreMax=.",
+    ),
+    "handover.taken": LogEvent(
+        "info",
+        ("clients", "refused", "lost", "last_id", "seconds"),
+        "The clients of the predecessor are here, and get what came behind `last_id`.",
+    ),
+    "handover.unreadable": LogEvent(
+        "error",
+        ("detail",),
+        "What the predecessor left can't be understood: its clients are closed with 1012, and come"
+        " back by themselves.",
+        "Nothing, after a step back to an older version; else report it as a bug.",
+    ),
+    "handover.alone": LogEvent(
+        "warning",
+        ("path",),
+        "No daemon runs whose clients could be taken over: this one just starts.",
+        "Nothing, if it is the first; else compare `path` with [control] socket of the other one.",
+    ),
     "service.failed": LogEvent(
         "critical",
         ("error", "traceback"),

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from websockets.exceptions import InvalidMethod, InvalidOrigin, InvalidUpgrade
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import Protocol, Side, State
@@ -25,19 +24,17 @@ from notifyd.core.happenings import (
     Happening,
     Ignored,
     NotUpgraded,
-    NotUpgradedReason,
     Phase,
     Requested,
 )
 from notifyd.core.limits import Bucket
-from notifyd.core.protocol import BadHello, CloseCode, parse_ack, parse_hello
+from notifyd.core.protocol import BadHello, CloseCode, parse_ack, parse_hello, size_of
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Sequence
 
     from websockets.http11 import Response
-    from websockets.protocol import Event
     from websockets.typing import Origin
 
 _HEAD_END: Final = b"\r\n\r\n"
@@ -58,7 +55,7 @@ class Policy:
 
 
 class Session:
-    """The state machine of one conversation."""
+    """The state machine of one conversation: a new one, or one that has come as far as `phase`."""
 
     __slots__ = (
         "_bucket",
@@ -67,16 +64,22 @@ class Session:
         "_policy",
         "_protocol",
         "_request",
+        "_unparsed",
         "_unsent",
         "awaiting_pong",
         "phase",
     )
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, phase: Phase = Phase.HANDSHAKE) -> None:
         self._policy = policy
-        self._protocol: Protocol = ServerProtocol(
-            origins=policy.origins, max_size=policy.max_message
-        )
+        if phase is Phase.HANDSHAKE:
+            self._protocol: Protocol = ServerProtocol(
+                origins=policy.origins, max_size=policy.max_message
+            )
+        else:
+            self._protocol = _open(policy)
+        # Bytes of a frame that is not complete yet.
+        self._unparsed = 0
         self._request: Request | None = None
         # During the handshake: its last bytes, then what came too early behind them.
         self._early = b""
@@ -85,8 +88,15 @@ class Session:
         self._message: tuple[Opcode, bytearray] | None = None
         # Made when a client first says more than it needs to: nearly none ever does.
         self._bucket: Bucket | None = None
-        self.phase = Phase.HANDSHAKE
+        self.phase = phase
         self.awaiting_pong = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether no part of a request or a message has come: another process can take over."""
+        if self.phase is Phase.HANDSHAKE:
+            return not self._early and self._request is None
+        return not self._unparsed and self._message is None
 
     @property
     def upgraded(self) -> bool:
@@ -111,7 +121,8 @@ class Session:
             # library would answer its pings if it had not seen the failure itself.
             return []
         self._protocol.receive_data(data)
-        frames = self._protocol.events_received()
+        frames = [each for each in self._protocol.events_received() if isinstance(each, Frame)]
+        self._unparsed += len(data) - sum(map(size_of, frames))
         return [] if self.phase is Phase.CLOSING else self._take_frames(frames, now)
 
     def receive_eof(self) -> None:
@@ -126,14 +137,14 @@ class Session:
         response = server.accept(self._request)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self._send_refusal(response)
-            return [_not_upgraded(server.handshake_exc)]
+            return [NotUpgraded.by(server.handshake_exc)]
         server.send_response(response)
         self._request = None
         self.phase = Phase.HELLO
         # From here on a plain Protocol does, and the request it was born from can go: with its
         # headers and the frames of its parser it would stay as long as the client does.
         self._unsent = server.data_to_send()
-        self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=self._policy.max_message)
+        self._protocol = _open(self._policy)
         server.parser.close()
         early, self._early = self._early, b""
         return self.receive_data(early, now) if early else []
@@ -213,13 +224,12 @@ class Session:
             return [Requested(event.path, event.headers)]
         if self._protocol.handshake_exc is not None:
             self.phase = Phase.CLOSING
-            return [_not_upgraded(self._protocol.handshake_exc)]
+            return [NotUpgraded.by(self._protocol.handshake_exc)]
         return []
 
-    def _take_frames(self, frames: Sequence[Event], now: float) -> list[Happening]:
+    def _take_frames(self, frames: Sequence[Frame], now: float) -> list[Happening]:
         happenings: list[Happening] = []
         for frame in frames:
-            assert isinstance(frame, Frame)
             happenings += self._take_frame(frame, now)
             if self.phase is Phase.CLOSING:
                 return happenings
@@ -282,10 +292,5 @@ class Session:
         return self._bucket.take(now)
 
 
-def _not_upgraded(error: Exception | None) -> NotUpgraded:
-    detail = str(error)
-    if isinstance(error, InvalidOrigin):
-        return NotUpgraded(NotUpgradedReason.ORIGIN, detail, error.value)
-    if isinstance(error, InvalidMethod | InvalidUpgrade):
-        return NotUpgraded(NotUpgradedReason.NOT_WEBSOCKET, detail)
-    return NotUpgraded(NotUpgradedReason.MALFORMED, detail)
+def _open(policy: Policy) -> Protocol:
+    return Protocol(Side.SERVER, state=State.OPEN, max_size=policy.max_message)

@@ -149,6 +149,11 @@ class Admission:
         client.close(CloseCode.TOO_MANY, "too many connections from this address")
         return False
 
+    def readmit(self, client: Client) -> None:
+        """Count a client that had entered at another process; it is never too many."""
+        if client.address is not None:
+            self._addresses.add(client.address, 0)
+
     def exit(self, client: Client) -> None:
         """Uncount a client that had entered."""
         if client.address is not None:

@@ -31,6 +31,7 @@ from notifyd.daemon.relay_backlog import Backlog
 from notifyd.daemon.relay_feeder import Feeder
 from notifyd.daemon.server import Server
 from notifyd.daemon.server_debts import Debts
+from notifyd.daemon.server_succession import Succession
 from notifyd.daemon.tickets import Tickets
 from notifyd.daemon.timers import Timers
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
     from notifyd.core.audience import Audience
+    from notifyd.core.handover import State
+    from notifyd.core.login import Login
     from notifyd.core.positions import Position
     from notifyd.daemon.client import Client
     from notifyd.daemon.config import Config
@@ -91,10 +94,10 @@ class Assembly:
             epoch=lambda: self.relay.epoch,
             guard=self.relay.one_at_a_time,
         )
-        vocabulary = Vocabulary()
-        self.authenticator = self._build_authenticator(vocabulary, metrics)
+        self.vocabulary = Vocabulary()
+        self.authenticator = self._build_authenticator(self.vocabulary, metrics)
         self._build_rechecks(metrics)
-        self._build_logins(vocabulary)
+        self._build_logins(self.vocabulary)
         self._build_server()
 
     def run(self) -> list[Coroutine[Any, Any, None]]:
@@ -107,6 +110,14 @@ class Assembly:
             self.rechecks.run(),
             self.sweep.run(),
         ]
+
+    def resume(self, state: State) -> None:
+        """Go on from where another process has stopped, before anything runs here."""
+        if state.epoch is None or state.position is None:
+            return
+        self.bus.resume(state.epoch, format_position(state.position))
+        self.relay.resume(state.epoch, state.position)
+        self.ledger.reset(state.position)
 
     async def disconnect(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Answer `notifyd disconnect`: by the bus, so that every daemon of the site does it."""
@@ -210,11 +221,32 @@ class Assembly:
             leave=self.feeder.leave,
             max_connections=options.max_connections or _room(_descriptors()),
         )
+        self.succession = Succession(
+            self.server, self.relay, place_of=self._place_of, settle=self._settle
+        )
 
     def _put(self, client: Client, user: str, audience: Audience | None) -> None:
         position = self.relay.position
         assert position is not None, "without a position nobody is suspended"
         self.feeder.put(client, user, audience, position)
+
+    def _place_of(self, client: Client) -> tuple[Position, bool] | None:
+        position = self.feeder.position(client)
+        return None if position is None else (position, self.feeder.knows(client))
+
+    def _settle(
+        self, client: Client, login: Login, position: Position | None, *, known: bool
+    ) -> None:
+        """Let a client of another process have events from a position on."""
+        self.sweep.entered(login.user, login.read_at)
+        if position is None:
+            # That process never reached Redis, and this one has not yet.
+            self.hub.join(client, login.user, login.audience)
+            client.caught_up()
+            return
+        self.feeder.put(client, login.user, login.audience if known else None, position)
+        if not known:
+            self.rechecks.require(login.user)
 
     def _restarted(self, position: Position, reason: str) -> None:
         self.server.resync(reason)

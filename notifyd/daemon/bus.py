@@ -72,13 +72,20 @@ class Bus:
         self.decided = asyncio.Event()
         self.archive = Archive(self._url, prefix=prefix, within=timeout)
         self.stats = BusStats()
+        # An epoch and a position in it, from which the stream is read.
+        self._start: tuple[str, str] | None = None
         # Since when each is down; None while it works.
         self._down: dict[Reader[Any], float | None] = {}
+
+    def resume(self, epoch: str, last_id: str) -> None:
+        """Read the stream from a position of that epoch on, instead of from its end."""
+        self._start = epoch, last_id
 
     def stream(self) -> AsyncGenerator[Batch | Positioned, None]:
         """Yield the entries from the end of the stream on, over every outage, for ever.
 
-        First comes where that is; later the same whenever entries may have been missed.
+        First comes where that is; later the same whenever entries may have been missed. After
+        `resume` only the latter.
         """
         follower = Follower(
             self._url,
@@ -86,6 +93,7 @@ class Bus:
             prefix=self._prefix,
             within=self._timeout,
             history=self._history,
+            start=self._start,
         )
         return self._run(follower, self.decided)
 

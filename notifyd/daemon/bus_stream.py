@@ -125,14 +125,22 @@ class Follower:
     """Reads the stream, over one link after the other, from wherever it stands.
 
     Each step() reads once, over a new link if there is none; after an error of it, close(). take()
-    returns what came: every entry once and in order, or a Positioned that tells of a gap.
+    returns what came: every entry once and in order, or a Positioned that tells of a gap. `start`
+    is an epoch and a position in it; None: the end of whatever the stream is.
     """
 
     source: Final = "stream"
     lost: Final = None
 
     def __init__(
-        self, url: RedisURL, stats: BusStats, *, prefix: str, within: float, history: float
+        self,
+        url: RedisURL,
+        stats: BusStats,
+        *,
+        prefix: str,
+        within: float,
+        history: float,
+        start: tuple[str, str] | None = None,
     ) -> None:
         self._url = url
         self._stats = stats
@@ -147,6 +155,8 @@ class Follower:
         self._taken: list[Batch | Positioned] = []
         self._epoch: str | None = None
         self._position = self._last = self._target = ""
+        if start is not None:
+            self._epoch, self._position = start
         self._probe_due = self._trim_due = math.inf
         self._proven = self._full = False
         self._recovered = 0

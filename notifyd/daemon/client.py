@@ -19,12 +19,14 @@ import struct
 import termios
 from typing import TYPE_CHECKING, Final, Protocol
 
+from notifyd.core.handover import Kind
 from notifyd.core.happenings import NotUpgraded, NotUpgradedReason
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from notifyd.core.handover import ClientState
     from notifyd.core.happenings import Happening
     from notifyd.core.login import Login
     from notifyd.core.protocol import CloseCode
@@ -164,6 +166,17 @@ class Client(asyncio.BufferedProtocol):
         self.session.open(behind=False)
         self._host.entered(self)
 
+    def resume(self, state: ClientState) -> None:
+        """Be as far as another process has come with this client."""
+        self.address = state.address
+        self.opened = state.opened
+        self.events = state.events
+        self.greeted = state.kind is Kind.GREETED
+        if state.admitted is not None:
+            self.login = state.admitted.login
+            self.expires = state.admitted.expires
+            self.renews = state.admitted.renews
+
     def fell_behind(self) -> None:
         """Note that it gets no events but from the history."""
         self.session.open(behind=True)
@@ -233,6 +246,12 @@ class Client(asyncio.BufferedProtocol):
                 # Half-close, so that a peer still writing gets to read why (RFC 6455 section
                 # 7.1.1); the other half follows with its end of stream, or at the deadline.
                 self._transport.write_eof()
+
+    def hold(self) -> socket.socket:
+        """Read nothing any more, and return the socket, for another process to go on with."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+        return self._socket
 
     def close(self, code: CloseCode, detail: str = "") -> None:
         """Close the connection with that code, or without one where the handshake is unfinished."""

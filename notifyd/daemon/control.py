@@ -180,6 +180,21 @@ async def ask(path: str, command: str, **arguments: Any) -> dict[str, Any]:
     return answer
 
 
+def answers(path: str) -> bool:
+    """Tell whether a daemon listens at `path`. Raises ControlError where that can't be known."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+            return False
+        except BlockingIOError:
+            # Its queue is full.
+            return True
+        except OSError as error:
+            raise ControlError(f"can't talk to the daemon at {path}: {error.strerror}") from error
+        return True
+
+
 async def _converse(path: str, request: bytes) -> bytes:
     reader, writer = await asyncio.open_unix_connection(path)
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     Found = tuple[int, int, int, str, tuple[Any, ...]]
 
@@ -50,6 +50,7 @@ class Listener:
         self._accepted = accepted
         self._loop = asyncio.get_running_loop()
         self._resume: asyncio.TimerHandle | None = None
+        self._accepts = True
         self._loop.add_reader(sock, self._accept)
 
     @property
@@ -61,13 +62,19 @@ class Listener:
         host = f"[{name[0]}]" if self._socket.family == socket.AF_INET6 else name[0]
         return f"{host}:{name[1]}"
 
-    def close(self) -> None:
-        """Stop listening; connections that still wait in the queue are refused."""
-        if self._socket.fileno() < 0:
-            return
+    def detach(self) -> socket.socket:
+        """Stop accepting, and return the socket, which goes on listening, also after close()."""
+        self._accepts = False
         self._loop.remove_reader(self._socket)
         if self._resume is not None:
             self._resume.cancel()
+        return self._socket
+
+    def close(self) -> None:
+        """Stop listening; connections that still wait in the queue are refused."""
+        if not self._accepts:
+            return
+        self.detach()
         if self._socket.family == socket.AF_UNIX:
             with contextlib.suppress(OSError):
                 Path(self._socket.getsockname()).unlink()
@@ -95,13 +102,17 @@ class Listener:
         )
 
 
-def bind(host: str | None, port: int, path: str | None) -> list[socket.socket]:
+def bind(
+    host: str | None, port: int, path: str | None, *, inherited: Sequence[socket.socket] = ()
+) -> list[socket.socket]:
     """Return listening sockets for a host and port, one for each of its addresses, or for a path.
 
-    With port 0 all of them share the port that the kernel chose for the first. Raises ListenError.
+    With port 0 all of them share the port that the kernel chose for the first. Those `inherited`
+    are taken where they listen already. Raises ListenError.
     """
+    heirs = {_name(sock): sock for sock in inherited}
     if path is not None:
-        return [_bind_unix(path)]
+        return [heirs.get(path) or _bind_unix(path)]
     flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
     try:
         found = [
@@ -115,21 +126,30 @@ def bind(host: str | None, port: int, path: str | None) -> list[socket.socket]:
     while True:
         choices -= 1
         try:
-            return _bind_all(dict.fromkeys(found), port)
+            return _bind_all(dict.fromkeys(found), port, heirs)
         except OSError as error:
             if not choices or error.errno != errno.EADDRINUSE:
                 words = f"can't listen on {host}:{port}: {_advice(error)}"
                 raise ListenError(words) from error
 
 
-def _bind_all(found: Iterable[Found], port: int) -> list[socket.socket]:
+def _name(sock: socket.socket) -> Any:
+    """Return where a socket listens: its path, or address and port without IPv6's further parts."""
+    name = sock.getsockname()
+    return name if isinstance(name, str) else name[:2]
+
+
+def _bind_all(
+    found: Iterable[Found], port: int, heirs: Mapping[Any, socket.socket]
+) -> list[socket.socket]:
     """Return a listening socket for each address that this host has."""
     sockets: list[socket.socket] = []
     failures: list[OSError] = []
     for family, _, _, _, address in found:
         chosen = sockets[0].getsockname()[1] if sockets else port
+        heir = heirs.get((address[0], chosen))
         try:
-            sockets.append(_bind_tcp(family, (address[0], chosen, *address[2:])))
+            sockets.append(heir or _bind_tcp(family, (address[0], chosen, *address[2:])))
         except OSError as error:
             failures.append(error)
     # A host without IPv6 still resolves localhost to ::1: one family is enough, unless the other

@@ -6,6 +6,7 @@ import enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from notifyd.core.events import Rejection
+from notifyd.core.handover import RESULTS as HANDOVER_RESULTS
 from notifyd.core.happenings import NotUpgradedReason, Phase
 from notifyd.core.login import Outcome, Result
 from notifyd.core.protocol import CloseCode
@@ -134,6 +135,15 @@ METRICS: Final = (
         (),
         "Times that events may have been lost and clients were told to load their state.",
         "gaps",
+    ),
+    Metric(
+        "handover_connections_total",
+        "counter",
+        ("result",),
+        "Connections that were given to a successor or taken from a predecessor, and those that"
+        " were closed for it.",
+        "connections",
+        HANDOVER_RESULTS,
     ),
     Metric(
         "history_seconds",

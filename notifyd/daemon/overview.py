@@ -111,6 +111,7 @@ class Overview:
             "redis_reconnects_total": lambda: link.reconnects,
             "events_recovered_total": lambda: link.recovered,
             "gaps_total": lambda: link.gaps,
+            "handover_connections_total": lambda: self._parts.succession.results,
             "history_seconds": lambda: self._parts.history.seconds,
             "rechecks_total": lambda: self._parts.readings.results,
             "rechecks_waiting": lambda: len(self._parts.rechecks),

@@ -108,6 +108,10 @@ class Rechecks(Generic[Member]):
         self._readings.ledger.reset(position)
         self._suspend(self._hub.all_users(), urgent=False)
 
+    def require(self, user: str) -> None:
+        """Read a user anew before the user's clients get anything more."""
+        self._suspend([user], urgent=True)
+
     async def run(self) -> None:
         """Read those who wait, for ever."""
         async with asyncio.TaskGroup() as workers:

@@ -93,6 +93,11 @@ class Relay(Generic[Member]):
         """The same as an id."""
         return None if self._history.end is None else format_position(self._history.end)
 
+    def resume(self, epoch: str, position: Position) -> None:
+        """Go on from where another process has stopped, before anything is relayed here."""
+        self.epoch = epoch
+        self._history.reset(position)
+
     async def run(self, source: AsyncIterator[Batch | Positioned]) -> None:
         """Relay everything that a source brings, for as long as it does."""
         async for item in source:

@@ -98,6 +98,10 @@ class Feeder(Generic[Member]):
         place = self._places.get(member)
         return None if place is None else place.position
 
+    def knows(self, member: Member) -> bool:
+        """Tell whether what the user of a member that is behind may see is known."""
+        return self._places[member].audience is not None
+
     # What is said of a member.
 
     def put(self, member: Member, user: str, audience: Audience | None, at: Position) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from notifyd.core.handover import Kind
 from notifyd.core.happenings import (
     Closing,
     Greeted,
@@ -29,8 +30,9 @@ from notifyd.daemon.client import Client
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from notifyd.core.handover import ClientState
     from notifyd.core.happenings import Happening
     from notifyd.core.session import Policy
     from notifyd.daemon.admission import Admission, Stream
@@ -41,6 +43,14 @@ log = structlog.stdlib.get_logger()
 
 _INBOX: Final = 16_384
 """Bytes read from a client at once: a few of the longest messages it may send."""
+
+_PHASES: Final = {
+    Kind.CONNECTED: Phase.HANDSHAKE,
+    Kind.UPGRADED: Phase.HELLO,
+    Kind.BARE: Phase.BEHIND,
+    Kind.GREETED: Phase.BEHIND,
+}
+"""Where a client from another process goes on."""
 
 
 @dataclass(slots=True)
@@ -96,6 +106,21 @@ class Server:
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
 
+    async def adopt(self, sock: socket.socket, state: ClientState) -> Client:
+        """Take a connection from another process, and return the client; nothing is written to it.
+
+        Raises OSError where it has been lost on the way.
+        """
+        client = Client(self, Session(self._policy, _PHASES[state.kind]), sock, state.peer)
+        client.resume(state)
+        await self._loop.connect_accepted_socket(lambda: client, sock)
+        return client
+
+    async def all_accepted(self) -> None:
+        """Wait until whatever the listeners have accepted is a client."""
+        if self._accepting:
+            await asyncio.wait(self._accepting)
+
     def phases(self) -> Mapping[str, int]:
         """Return how many clients are in each phase of their conversation."""
         counts = dict.fromkeys((phase.value for phase in Phase), 0)
@@ -123,17 +148,20 @@ class Server:
         next `spread` seconds.
         """
         self._draining = True
-        if self._accepting:
-            await asyncio.wait(self._accepting)
-        for client in [*self.clients]:
-            if client.greeted:
-                client.write(closing_frame(random.uniform(0, spread)))  # noqa: S311 - no secret
-            client.close(CloseCode.RESTART)
+        await self.all_accepted()
+        self.dismiss([*self.clients], spread)
         await self._until_empty(patience)
         for client in [*self.clients]:
             client.abort("the client did not finish closing")
         await self._admission.close()
         await self._until_empty(patience)
+
+    def dismiss(self, clients: Iterable[Client], spread: float) -> None:
+        """Close some clients with 1012; those that know control frames are told when to return."""
+        for client in clients:
+            if client.greeted:
+                client.write(closing_frame(random.uniform(0, spread)))  # noqa: S311 - no secret
+            client.close(CloseCode.RESTART)
 
     async def _until_empty(self, patience: float) -> None:
         if self.clients:
@@ -147,10 +175,19 @@ class Server:
     # What clients call (client.Host).
 
     def connected(self, client: Client) -> None:
-        """Start the time for the handshake."""
-        client.opened = self._loop.time()
+        """Start the client's time for what it has to do next."""
+        now = self._loop.time()
+        client.opened = client.opened or now
         self.clients.add(client)
-        self._timers.expect_handshake(client, client.opened)
+        if client.session.phase is Phase.HANDSHAKE:
+            self._timers.expect_handshake(client, now)
+            return
+        # It comes from another process.
+        self._admission.readmit(client)
+        if client.session.phase is Phase.HELLO:
+            self._timers.expect_hello(client, now)
+        else:
+            self._timers.keep_alive(client)
 
     def happened(self, client: Client, happening: Happening) -> None:
         """Act on what happened in the client's conversation."""

@@ -18,9 +18,14 @@ from notifyd.daemon.assembly import Assembly
 from notifyd.daemon.endpoints import Endpoints
 from notifyd.daemon.metrics import Metrics
 from notifyd.daemon.overview import Overview
+from notifyd.daemon.service_handover import Handover, Inheritance, ask
 from notifyd.daemon.systemd import Notifier
+from notifyd.daemon.systemd_store import Store
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
     from notifyd.daemon.config import Config
 
 log = structlog.stdlib.get_logger()
@@ -37,10 +42,14 @@ _STATUS_EVERY: Final = 5.0
 
 
 class Service:
-    """The daemon. Build it inside a running event loop from a configuration that was resolved."""
+    """The daemon. Build it inside a running event loop from a configuration that was resolved.
 
-    def __init__(self, config: Config) -> None:
+    With `take_over` it first takes the clients of the daemon that runs already, which then ends.
+    """
+
+    def __init__(self, config: Config, *, take_over: bool = False) -> None:
         self._config = config
+        self._take_over = take_over
         self._stop = asyncio.Event()
         self._listeners: list[listener.Listener] = []
         self.metrics = Metrics()
@@ -49,20 +58,32 @@ class Service:
         self._overview = Overview(parts)
         self._overview.wire(self.metrics)
         self._endpoints = Endpoints(render=self.metrics.render, ready=self._overview.failing)
-        commands = {"status": self._overview.status, "disconnect": parts.disconnect}
+        self._store = Store(os.environ)
+        self._handover = Handover(parts, self._store, stop=self._stop.set)
+        commands = {
+            "status": self._overview.status,
+            "disconnect": parts.disconnect,
+            "handover": self._handover.command,
+        }
         self._control = control.ControlServer(
             config.control.socket or control.default_path(os.environ), commands
         )
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; then close the clients and return.
+        """Serve until SIGTERM or SIGINT; then close the clients, or hand them over, and return.
 
-        Raises ListenError where an address is taken, ControlError where a daemon runs already.
+        Raises ListenError where an address is taken, ControlError where a daemon runs already,
+        HandoverError where one that was asked for its clients gave none.
         """
         self._catch_signals()
         log.info("service.starting", version=notifyd.__version__, pid=os.getpid())
+        inheritance = await self._inherit()
+        if inheritance is not None:
+            inheritance.resume(self._parts)
         async with contextlib.AsyncExitStack() as stack:
-            await self._open_listeners(stack)
+            await self._open_listeners(stack, inheritance.listeners if inheritance else [])
+            if inheritance is not None:
+                await inheritance.take(self._parts)
             async with asyncio.TaskGroup() as tasks:
                 work = [*self._parts.run(), self._tick(), self._report()]
                 running = [tasks.create_task(each) for each in work]
@@ -70,11 +91,15 @@ class Service:
                 if not self._stop.is_set():
                     self._be_ready()
                 await self._stop.wait()
-                await self._close_clients()
+                if self._handover.wanted:
+                    await self._hand_over()
+                else:
+                    await self._close_clients()
                 for task in running:
                     task.cancel()
             await self._parts.bus.close()
             await self._parts.authenticator.close()
+        self._handover.deliver()
         log.info("service.stopped")
 
     def _be_ready(self) -> None:
@@ -91,7 +116,9 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
 
-    async def _open_listeners(self, stack: contextlib.AsyncExitStack) -> None:
+    async def _open_listeners(
+        self, stack: contextlib.AsyncExitStack, inherited: Sequence[socket.socket]
+    ) -> None:
         admin = parse_address(self._config.admin.listen)
         await self._control.start()
         stack.push_async_callback(self._control.close)
@@ -105,13 +132,27 @@ class Service:
         stack.push_async_callback(self._endpoints.close)
         for text in self._config.server.listen:
             address = parse_address(text)
-            for sock in listener.bind(address.host, address.port, address.path or None):
+            for sock in listener.bind(
+                address.host, address.port, address.path or None, inherited=inherited
+            ):
                 opened = listener.Listener(sock, self._parts.server.accepted)
                 stack.callback(opened.close)
                 self._listeners.append(opened)
                 self._overview.listeners.append(opened.address)
                 log.info("listener.opened", address=opened.address)
         log.info("listener.opened", address=self._endpoints.address, serves="admin")
+
+    async def _inherit(self) -> Inheritance | None:
+        """Return what another process has left, to the service manager or on request."""
+        if self._take_over:
+            return await ask(self._control.path)
+        return None
+
+    async def _hand_over(self) -> None:
+        self._overview.stopping = True
+        self._notifier.stopping()
+        self._notifier.status("Handing connections over")
+        await self._handover.prepare([each.detach() for each in self._listeners])
 
     async def _close_clients(self) -> None:
         options = self._config.server

@@ -5,6 +5,7 @@ import typing
 
 import pytest
 from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHandshake, InvalidMethod, InvalidOrigin, InvalidUpgrade
 
 from notifyd.core.happenings import (
     Acknowledged,
@@ -50,3 +51,28 @@ def test_what_happened_stays(happening: Happening) -> None:
     for field in dataclasses.fields(happening):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(happening, field.name, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            InvalidOrigin("https://foreign.example"),
+            NotUpgraded(
+                NotUpgradedReason.ORIGIN,
+                "invalid Origin header: https://foreign.example",
+                "https://foreign.example",
+            ),
+        ),
+        (InvalidMethod("POST"), NotUpgradedReason.NOT_WEBSOCKET),
+        (InvalidUpgrade("Upgrade"), NotUpgradedReason.NOT_WEBSOCKET),
+        (InvalidHandshake("odd"), NotUpgradedReason.MALFORMED),
+        (None, NotUpgradedReason.MALFORMED),
+    ],
+)
+def test_what_websockets_has_against_it(
+    error: Exception | None, expected: NotUpgraded | NotUpgradedReason
+) -> None:
+    """A foreign origin, what is no WebSocket, and all else are told apart."""
+    found = NotUpgraded.by(error)
+    assert expected in {found, found.reason}

@@ -20,6 +20,7 @@ from notifyd.core.protocol import (
     parse_hello,
     ping_frame,
     resync_frame,
+    size_of,
     text_frame,
     ticket_frame,
     welcome_frame,
@@ -296,3 +297,10 @@ def test_resync() -> None:
 def test_closing() -> None:
     """The word before a restart says when to come back, in seconds, to the millisecond."""
     assert message(closing_frame(3.20041)) == {"notifyd": "closing", "retry_in": 3.2}
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
+def test_the_size_of_a_frame(size: int) -> None:
+    """A client's frame is as long as it says: head, masking key and payload."""
+    frame = Frame(Opcode.TEXT, b"x" * size)
+    assert size_of(frame) == len(frame.serialize(mask=True))

@@ -1066,3 +1066,59 @@ def test_any_valid_frames(frames: list[tuple[Opcode, bytes, bool]]) -> None:
     last = [pongs.pop()] if speaker.spelled.endswith("C") else []
     assert all(isinstance(frame, Frame) and frame.opcode is Opcode.CLOSE for frame in last)
     assert pongs == speaker.answers
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 256])
+def test_whole_at_the_boundary_of_a_frame(size: int) -> None:
+    """A session is whole before the first byte of a frame and behind the last, never between."""
+    session = Session(POLICY, Phase.LIVE)
+    data = Frame(Opcode.TEXT, b"x" * size).serialize(mask=True)
+    whole = [session.whole]
+    for number in range(len(data)):
+        receive(session, data[number : number + 1])
+        whole.append(session.whole)
+    assert whole == [True] + [False] * (len(data) - 1) + [True]
+
+
+def test_whole_at_the_boundary_of_a_message() -> None:
+    """Between the fragments of a message it is not whole."""
+    session = Session(POLICY, Phase.LIVE)
+    receive(session, Frame(Opcode.TEXT, b"a", fin=False).serialize(mask=True))
+    assert not session.whole
+    receive(session, Frame(Opcode.CONT, b"b").serialize(mask=True))
+    assert session.whole
+
+
+def test_whole_in_the_handshake() -> None:
+    """A session to which nothing was said is whole; in the middle of a request it isn't."""
+    ends = Ends()
+    assert ends.session.whole
+    [request] = ends.client.data_to_send()
+    ends.session.receive_data(request[:10], 0.0)
+    assert not ends.session.whole
+    ends.session.receive_data(request[10:], 0.0)
+    assert not ends.session.whole
+    ends.session.accept(0.0)
+    assert ends.session.whole
+
+
+def test_a_length_that_is_longer_than_need_be() -> None:
+    """Whose frames can't be counted is never taken for whole again."""
+    session = Session(POLICY, Phase.LIVE)
+    receive(session, b"\x81\xfe\x00\x01" + bytes(4) + b"x")
+    assert not session.whole
+    receive(session, Frame(Opcode.TEXT, b"x").serialize(mask=True))
+    assert not session.whole
+
+
+@pytest.mark.parametrize("phase", [Phase.HELLO, Phase.BEHIND])
+def test_going_on(phase: Phase) -> None:
+    """A session that has come so far elsewhere goes on there."""
+    session = Session(POLICY, phase)
+    assert session.upgraded
+    assert session.phase is phase
+    happenings = receive(session, Frame(Opcode.TEXT, b"token").serialize(mask=True))
+    expected = Greeted(Hello(token="token", bare=True)) if phase is Phase.HELLO else Ignored()
+    assert happenings == [expected]
+    session.close(CloseCode.RESTART)
+    assert b"".join(session.data_to_send())[2:4] == b"\x03\xf4"
