@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from docs.django_tables import check_rows, setting_rows
+from docs.texts import CODE_PAGE, CONFIGURATION, ELSEWHERE, LOG_PAGE, METRIC_PAGE, RECONNECT, SAMPLE
+from docs.units import instance_unit
 from notifyd.cli import build_parser
 from notifyd.core.literals import literal
 from notifyd.core.option_table import OPTIONS, SECTIONS, Option
 from notifyd.core.protocol import CloseCode, Reconnect
 from notifyd.core.records import EVENTS
-from notifyd.daemon.config import DEFAULT_PATH
 from notifyd.daemon.metrics import BUCKETS, PREFIX
 from notifyd.daemon.metrics_table import METRICS
 
@@ -33,80 +34,6 @@ NOTICE = "<!-- Made by docs/generate.py from {}; edit that instead. -->\n"
 
 # A table in a page that is otherwise written by hand, between two comments.
 TABLE = re.compile(r"^(<!-- (\w+): made .* -->\n)(?:.*\n)*?(<!-- end of \2 -->\n)", re.MULTILINE)
-
-CONFIGURATION = f"""\
-# Configuration
-
-notifyd reads `{DEFAULT_PATH}`, or the file that `--config` names; both
-are [TOML]. Without a file every option has its default: with `DJANGO_SETTINGS_MODULE` set and the
-site's cache in Redis, none is needed. `notifyd check` validates everything, and `notifyd config`
-prints what is in effect and where each value came from.
-
-An option is taken from the first of these that has it:
-
-1. the environment variable `NOTIFYD_SECTION_NAME`, for example `NOTIFYD_SERVER_LISTEN`; lists have
-   commas, booleans are true, false, yes, no, 1 or 0, and an empty variable is an empty text or
-   list. For a secret `NOTIFYD_SECTION_NAME_FILE` may name a file that holds it instead;
-2. for a secret, the systemd credential `section.name`, for example
-   `LoadCredential=redis.url:/etc/notifyd/redis.url` in the unit;
-3. the file. For a secret the key `name_file` may name a file that holds it instead;
-4. the default.
-
-A name that is no option is ignored with a warning that names the nearest one. Any other fault keeps
-the daemon from starting (exit code 78); all faults are told at once. Addresses to listen at are
-`host:port`, `[IPv6]:port` or `unix:/absolute/path`; port 0 is any free one.
-
-[TOML]: https://toml.io/en/v1.0.0
-"""
-
-METRIC_PAGE = """\
-# Metrics
-
-`/metrics` of the admin listener serves these as Prometheus' text format, or as OpenMetrics to a
-scraper that asks for it, together with the `process_*` and `python_*` metrics of the client
-library. The values of labels that are listed here are present from the start, at 0, so that a rate
-has something to begin with; one that is not foreseen counts as `other`.
-
-Histograms count up to these bounds, in seconds: {buckets}.
-Set an objective at one of them: whether it is met can then be counted, not only guessed.
-"""
-
-LOG_PAGE = """\
-# Log events
-
-Every line has `timestamp`, `level`, `event` and the fields below; lines of libraries have
-`logger`, too. Under systemd they are fields of the journal in capitals, with a prefix:
-
-```console
-$ journalctl -u notifyd NOTIFYD_EVENT=auth.failed
-```
-
-Users are named by primary key. Tokens, cookies and passwords are never logged, at no level.
-"""
-
-CODE_PAGE = """\
-# Close codes
-
-The code of the WebSocket's Close frame tells a client what to do next; the reason is for people.
-
-| Reconnect | What the client does |
-| --- | --- |
-"""
-
-SAMPLE = """\
-The configuration of notifyd. Every option is here, commented out at its default; remove the # to
-set it. The environment variable NOTIFYD_SECTION_NAME wins over this file. Try a change with:
-notifyd check --config FILE
-"""
-
-ELSEWHERE = "The same from a file. It may also come as a credential of systemd that is called {}."
-
-RECONNECT = {
-    Reconnect.YES: "It connects again, after a short random delay that grows with each failure.",
-    Reconnect.LATER: "It does the same, but begins with a delay of several seconds.",
-    Reconnect.NEW_TOKEN: "It fetches a new token first. The same code twice in a row: it stops.",
-    Reconnect.NO: "It stops: the same would happen again.",
-}
 
 
 def configuration() -> str:
@@ -261,6 +188,7 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/reference/log-events.md": log_events,
     "docs/reference/metrics.md": metrics,
     "packaging/notifyd.toml": sample,
+    "packaging/systemd/notifyd@.service": instance_unit,
 }
 
 

@@ -27,7 +27,7 @@ from notifyd.daemon import (
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from notifyd.daemon.config import Config
 
@@ -36,14 +36,19 @@ log = structlog.stdlib.get_logger()
 
 def run(arguments: Namespace) -> int:
     """Run the daemon until it is told to stop."""
-    loaded, warnings = config.load(arguments.config, os.environ)
-    resolved = preflight.resolve(loaded)
+
+    def read() -> tuple[Config, list[str]]:
+        loaded, warnings = config.load(arguments.config, environ)
+        return preflight.resolve(loaded), warnings
+
+    environ = dict(os.environ)
+    resolved, warnings = read()
     # After django.setup(), which configures logging by the site's settings.
     logs.configure(resolved.log.level, resolved.log.format)
     for warning in warnings:
         log.warning("config.warned", detail=warning)
     try:
-        asyncio.run(_serve(resolved, take_over=arguments.take_over))
+        asyncio.run(_serve(resolved, read, take_over=arguments.take_over))
     except ExceptionGroup as group:
         words = "; ".join(f"{type(error).__name__}: {error}" for error in group.exceptions)
         log.critical("service.failed", error=words, traceback=traceback.format_exc())
@@ -51,8 +56,10 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-async def _serve(resolved: Config, *, take_over: bool) -> None:
-    await service.Service(resolved, take_over=take_over).run()
+async def _serve(
+    resolved: Config, read: Callable[[], tuple[Config, list[str]]], *, take_over: bool
+) -> None:
+    await service.Service(resolved, read, take_over=take_over).run()
 
 
 def check(arguments: Namespace) -> int:
@@ -86,9 +93,7 @@ def show_config(arguments: Namespace) -> int:
 
 def status(arguments: Namespace) -> int:
     """Show what the running daemon is doing."""
-    loaded, _ = config.load(arguments.config, os.environ)
-    path = loaded.control.socket or control.default_path(os.environ)
-    answer = asyncio.run(control.ask(path, "status"))
+    answer = asyncio.run(control.ask(_control_path(arguments), "status"))
     if arguments.json:
         print(json.dumps(answer, indent=2))
     else:
@@ -184,10 +189,31 @@ def _object(text: str) -> dict[str, Any]:
     return event
 
 
+def reload(arguments: Namespace) -> int:
+    """Have the running daemon read its configuration anew."""
+    answer = asyncio.run(control.ask(_control_path(arguments), "reload"))
+    print(f"changed: {', '.join(answer['changed']) or 'nothing'}")
+    if answer["waiting"]:
+        print(f"for a restart, which disconnects nobody: {', '.join(answer['waiting'])}")
+    return 0
+
+
+def _control_path(arguments: Namespace) -> str:
+    try:
+        loaded, _ = config.load(arguments.config, os.environ)
+    except config.ConfigError:
+        # The daemon runs with an earlier one, and says best what is wrong with this.
+        loaded = config.Config()
+    return (
+        loaded.control.socket
+        or os.environ.get("NOTIFYD_CONTROL_SOCKET")
+        or control.find(os.environ)
+    )
+
+
 def disconnect(arguments: Namespace) -> int:
     """Close the connections of users, at every daemon."""
-    loaded, _ = config.load(arguments.config, os.environ)
-    path = loaded.control.socket or control.default_path(os.environ)
+    path = _control_path(arguments)
     answer = asyncio.run(control.ask(path, "disconnect", users=arguments.user))
     print(f"connections closed at this daemon: {answer['connections']}")
     print(f"other daemons read of it in the stream: {answer['id']}")

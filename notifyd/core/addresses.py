@@ -18,23 +18,36 @@ MAX_PORT = 65_535
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 
 
+# What systemd takes for FileDescriptorName= (systemd.socket(5)).
+_SOCKET_NAME = re.compile(r"[!-9;-~]{1,255}", re.ASCII)
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: a host and a port, or a Unix socket (whose `path` is then not empty)."""
+    """Where to listen: a host and a port, or a Unix socket (whose `path` is then not empty).
+
+    Or at the sockets that systemd passes under a `name` (FileDescriptorName= of systemd.socket(5)).
+    """
 
     host: str = ""
     port: int = 0
     path: str = ""
+    name: str = ""
 
     def __str__(self) -> str:
+        if self.name:
+            return f"systemd:{self.name}"
         if self.path:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def local(self) -> bool:
-        """Whether only this machine can connect; a name other than localhost is not looked up."""
-        if self.path or self.host == "localhost":
+        """Whether only this machine can connect; a name other than localhost is not looked up.
+
+        Of systemd's sockets nothing is known yet, and they are taken for local ones.
+        """
+        if self.path or self.name or self.host == "localhost":
             return True
         try:
             return ipaddress.ip_address(self.host).is_loopback
@@ -43,13 +56,20 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read `host:port`, `[v6]:port` or `unix:/absolute/path`; port 0 is any free one.
+    """Read `host:port`, `[v6]:port`, `unix:/absolute/path` or `systemd:name`.
+
+    Port 0 is any free one.
 
     Raises ValueError saying what is wrong and what to write instead.
     """
     if text.startswith("unix:"):
         check_socket_path(text.removeprefix("unix:"))
         return Address(path=text.removeprefix("unix:"))
+    if text.startswith("systemd:"):
+        name = text.removeprefix("systemd:")
+        if not _SOCKET_NAME.fullmatch(name):
+            raise ValueError("has no valid name; write the FileDescriptorName= of a socket unit")
+        return Address(name=name)
     if "/" in text:
         raise ValueError('is no address; write "host:port" without a scheme, or "unix:/path"')
     host, colon, port = text.rpartition(":")

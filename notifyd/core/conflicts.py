@@ -61,7 +61,7 @@ def _listen(config: Config) -> str | None:
     if not config.server.listen:
         return 'is empty, so nobody could connect; write an address, for example "localhost:8888"'
     addresses = [parse_address(text) for text in (*config.server.listen, config.admin.listen)]
-    fixed = [address for address in addresses if address.path or address.port]
+    fixed = [each for each in addresses if each.path or each.name or each.port]
     if len(set(fixed)) < len(fixed):
         return "has an address twice, or that of admin.listen; use each address once"
     return None

@@ -164,7 +164,9 @@ def choice(*choices: str) -> Kind:
 
 
 SECONDS = numbers(0, DAY, above=True)
-ADDRESS = Kind("`host:port`, `[IPv6]:port`, `unix:/absolute/path`; port 0: any", parse_address)
+ADDRESS = Kind(
+    "`host:port`, `[IPv6]:port`, `unix:/absolute/path`, `systemd:NAME`; port 0: any", parse_address
+)
 BOOLEAN = Kind("true, false", bool)
 CONTROL = Kind("an absolute path, or empty", _check_control)
 DIRECTORY = Kind("an absolute path, or empty", _check_directory)

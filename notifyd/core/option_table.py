@@ -24,6 +24,7 @@ class Option(NamedTuple):
     meaning: str
     kind: Kind
     secret: bool
+    reload: bool
 
     @property
     def key(self) -> str:

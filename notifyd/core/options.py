@@ -7,119 +7,17 @@ The reference page, the sample configuration and the checks all come from here, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from notifyd.core import kinds
-from notifyd.core.kinds import SECONDS, Kind, numbers
+from notifyd.core.kinds import SECONDS, numbers
+from notifyd.core.option_field import option
+from notifyd.core.options_server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-T = TypeVar("T")
-
-
-def option(default: T, unit: str, meaning: str, kind: Kind, *, secret: bool = False) -> T:
-    """Declare an option; a secret may come from a file or a credential and is never shown."""
-    metadata = {"unit": unit, "meaning": meaning, "kind": kind, "secret": secret}
-    # A secret stays out of repr() too: tracebacks and debug output show those.
-    declared: Any = field(default=default, repr=not secret, metadata=metadata)
-    return declared  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Server:
-    """The listeners for browsers, and what one client may cost."""
-
-    listen: tuple[str, ...] = option(
-        ("localhost:8888",),
-        "",
-        "Where browsers, or the proxy in front, connect. localhost is both 127.0.0.1 and ::1.",
-        kinds.ADDRESS,
-    )
-    origins: tuple[str, ...] = option(
-        (),
-        "",
-        "Origins of the pages that may connect. Empty: localhost, 127.0.0.1 and [::1] on any port,"
-        " and only while nothing but loopback and Unix sockets is listened on. A client that sends"
-        " no Origin is no browser and is not held to this.",
-        kinds.ORIGIN,
-    )
-    path: str = option("", "", "The only path of the URL that is served. Empty: any.", kinds.PATH)
-    trusted_proxies: tuple[str, ...] = option(
-        ("127.0.0.1", "::1", "unix"),
-        "",
-        "Peers whose X-Forwarded-For is believed when the client's address is needed; unix is"
-        " whoever connects through a Unix socket.",
-        kinds.PROXY,
-    )
-    handshake_timeout: float = option(10.0, "s", "Time for the opening handshake.", SECONDS)
-    hello_timeout: float = option(
-        10.0, "s", "Time from the handshake to the client's first message.", SECONDS
-    )
-    ping_interval: float = option(
-        25.0,
-        "s",
-        "How often each client is pinged. Proxies cut links that are idle for 30 to 120 s.",
-        SECONDS,
-    )
-    ping_timeout: float = option(
-        20.0, "s", "A client that has not answered a ping by then is dropped.", SECONDS
-    )
-    close_timeout: float = option(5.0, "s", "Time for the closing handshake.", SECONDS)
-    max_connections: int = option(
-        0, "connections", "Most clients at a time. 0: as many as descriptors allow.", numbers(0)
-    )
-    max_connections_per_address: int = option(
-        0, "connections", "Most clients at a time from one address. 0: no limit.", numbers(0)
-    )
-    max_connections_per_user: int = option(
-        0, "connections", "Most clients at a time of one user. 0: no limit.", numbers(0)
-    )
-    max_message: int = option(
-        4096, "bytes", "Longest message a client may send. A token must fit.", numbers(256)
-    )
-    messages_per_second: float = option(
-        10.0, "1/s", "Messages one client may send in a second.", numbers(0, above=True)
-    )
-    buffer: int = option(
-        262_144,
-        "bytes",
-        "What one client may owe. From then on it is behind: fed from the history as it takes it.",
-        numbers(65_536),
-    )
-    bare_buffer: int = option(
-        1_048_576,
-        "bytes",
-        "What a client may owe that sent a bare token, and so can't be behind, before it is closed"
-        " as too slow.",
-        numbers(65_536),
-    )
-    progress_timeout: float = option(
-        20.0,
-        "s",
-        "A client that is behind and has taken nothing for so long is closed as too slow.",
-        SECONDS,
-    )
-    history: int = option(
-        33_554_432,
-        "bytes",
-        "What is kept of the stream in memory, for clients that are behind. Redis is asked for"
-        " what is older.",
-        numbers(1_048_576),
-    )
-    total_buffer: int = option(
-        268_435_456,
-        "bytes",
-        "What all clients together may owe before the worst of them are closed.",
-        numbers(65_536),
-    )
-    drain: float = option(
-        5.0,
-        "s",
-        "When the daemon stops, each client is told to come back after a random part of this time,"
-        " so that they do not return all at once.",
-        numbers(0, kinds.DAY),
-    )
+__all__ = ["Admin", "Auth", "Config", "Control", "Django", "Log", "Redis", "Server"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,6 +57,7 @@ class Redis:
         " address of its cache (see django.cache).",
         kinds.REDIS_URL,
         secret=True,
+        reload=True,
     )
     prefix: str = option(
         "notifyd", "", "First part of the stream's keys: {prefix}:events.", kinds.PREFIX
@@ -254,12 +153,14 @@ class Auth:
         "1/s",
         "Failed authentications from one address that are allowed in the long run.",
         numbers(0, above=True),
+        reload=True,
     )
     failures_burst: int = option(
         100,
         "failures",
         "Failed authentications that one address may have at once. Many users can share one.",
         numbers(1),
+        reload=True,
     )
 
 
@@ -272,6 +173,7 @@ class Log:
         "",
         "The least severe events that are logged.",
         kinds.choice("debug", "info", "warning", "error", "critical"),
+        reload=True,
     )
     format: str = option(
         "auto",
@@ -279,6 +181,7 @@ class Log:
         "auto is the journal's own protocol under systemd, colours on a terminal, and else JSON"
         " lines.",
         kinds.choice("auto", "json", "console", "journal"),
+        reload=True,
     )
 
 

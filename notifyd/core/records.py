@@ -33,6 +33,13 @@ EVENTS: Final[Mapping[str, LogEvent]] = {
         "Asked to stop: clients are told to come back, then closed.",
     ),
     "service.stopped": LogEvent("info", (), "Everything is closed; the process ends."),
+    "listener.unused": LogEvent(
+        "warning",
+        ("name", "address"),
+        "systemd has passed a socket at which nothing in the configuration listens: it is closed"
+        " here, and whoever connects to it waits in vain.",
+        'Write listen = ["systemd:NAME"] with that name, or take the socket unit away.',
+    ),
     "handover.prepared": LogEvent(
         "info",
         ("clients", "closed", "last_id", "seconds"),
@@ -80,6 +87,19 @@ EVENTS: Final[Mapping[str, LogEvent]] = {
         ("detail",),
         "The configuration can be used, but has an unknown key, which is ignored, or a risk.",
         "Do what `detail` says: it names the nearest known key, or the option that is risky.",
+    ),
+    "config.reloaded": LogEvent(
+        "info",
+        ("changed", "waiting"),
+        "The configuration was read anew: the options that have changed, and those that have"
+        " changed in the file but wait for a restart.",
+        "If some wait: restart the daemon, which disconnects nobody.",
+    ),
+    "config.rejected": LogEvent(
+        "error",
+        ("faults",),
+        "The configuration was read anew and can't be used: nothing has changed.",
+        "Mend what `faults` name, and reload again.",
     ),
     "bus.connected": LogEvent(
         "info",

@@ -111,12 +111,16 @@ class Admission:
         self._logins = logins
         self._backlog = backlog
         self._address_of = address_of
-        self._path = path
-        self._most_per_address = most_per_address
-        self._most_per_user = most_per_user
+        self.configure(path=path, most_per_address=most_per_address, most_per_user=most_per_user)
         self._ping = ping
         self._addresses = Counts()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def configure(self, *, path: str, most_per_address: int, most_per_user: int) -> None:
+        """Go by these from now on; whoever is in stays."""
+        self._path = path
+        self._most_per_address = most_per_address
+        self._most_per_user = most_per_user
 
     def refuse(
         self, client: Client, request: Requested, unavailable: NotUpgradedReason | None

@@ -6,17 +6,13 @@ a function that is called later.
 
 from __future__ import annotations
 
-import re
-import resource
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from notifyd.core.audience import Vocabulary
 from notifyd.core.history import History
 from notifyd.core.hub import Hub
 from notifyd.core.ledger import Ledger
-from notifyd.core.limits import Buckets
 from notifyd.core.positions import format_position
-from notifyd.core.session import Policy
 from notifyd.daemon import auth, bus
 from notifyd.daemon.admission import Admission
 from notifyd.daemon.control import ControlError
@@ -32,6 +28,7 @@ from notifyd.daemon.relay_feeder import Feeder
 from notifyd.daemon.server import Server
 from notifyd.daemon.server_debts import Debts
 from notifyd.daemon.server_succession import Succession
+from notifyd.daemon.service_limits import failures, most_connections, policy
 from notifyd.daemon.tickets import Tickets
 from notifyd.daemon.timers import Timers
 
@@ -46,23 +43,12 @@ if TYPE_CHECKING:
     from notifyd.daemon.config import Config
     from notifyd.daemon.metrics import Metrics
 
-_RESERVED_DESCRIPTORS: Final = 200
-"""Left to the database, Redis, the admin listener and the log when connections fill the rest."""
-
-_KERNEL_DESCRIPTORS: Final = 1_048_576
-"""The kernel's own bound on descriptors, /proc/sys/fs/nr_open, as it is everywhere."""
-
-_ADDRESSES: Final = 10_000
-"""Addresses whose failed authentications are remembered at a time."""
-
-_LOOPBACK_ORIGINS: Final = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
-
 
 class Assembly:
     """Everything between the bus and the browsers. Build it inside a running event loop."""
 
     def __init__(self, config: Config, metrics: Metrics) -> None:
-        self._config = config
+        self.config = config
         self.hub: Hub[Client] = Hub()
         self.ledger = Ledger()
         self.history = History(config.server.history)
@@ -100,6 +86,25 @@ class Assembly:
         self._build_logins(self.vocabulary)
         self._build_server()
 
+    async def reconfigure(self, config: Config) -> None:
+        """Take over what a reload may change; the rest of the configuration is as it was."""
+        address = self.config.redis.url
+        self.config, options = config, config.server
+        self.admission.configure(
+            path=options.path,
+            most_per_address=options.max_connections_per_address,
+            most_per_user=options.max_connections_per_user,
+        )
+        self.debts.configure(
+            buffer=options.buffer,
+            bare_buffer=options.bare_buffer,
+            total_buffer=options.total_buffer,
+        )
+        self.server.configure(policy(options), max_connections=most_connections(options))
+        self.authenticator.limit(failures(config.auth))
+        if config.redis.url != address:
+            await self.bus.move(config.redis.url)
+
     def run(self) -> list[Coroutine[Any, Any, None]]:
         """Return what has to run for as long as the daemon does."""
         return [
@@ -125,7 +130,7 @@ class Assembly:
         if not isinstance(users, list) or not users or not all(type(u) is str for u in users):
             raise ControlError("say whom to disconnect: a list of primary keys of users")
         here = sum(map(self.hub.connections, users))
-        options = self._config.redis
+        options = self.config.redis
         try:
             id_ = await bus.order(
                 options.url,
@@ -138,14 +143,14 @@ class Assembly:
         return {"users": users, "connections": here, "id": id_}
 
     def _build_authenticator(self, vocabulary: Vocabulary, metrics: Metrics) -> auth.Authenticator:
-        options = self._config.auth
+        options = self.config.auth
         return auth.Authenticator(
             vocabulary,
             threads=options.threads,
             timeout=options.timeout,
             statement_timeout=options.statement_timeout,
             unscoped=options.unscoped,
-            failures=Buckets(options.failures_per_second, options.failures_burst, _ADDRESSES),
+            failures=failures(options),
             observe=metrics.authentication_seconds.observe,
             position=lambda: self.relay.last_id,
         )
@@ -159,10 +164,10 @@ class Assembly:
             at_boundary=self.relay.at_boundary,
         )
         self.rechecks = Rechecks(self.hub, self.readings, observe=metrics.recheck_seconds.observe)
-        self.sweep = Sweep(self.hub, self.readings, interval=self._config.auth.sweep)
+        self.sweep = Sweep(self.hub, self.readings, interval=self.config.auth.sweep)
 
     def _build_logins(self, vocabulary: Vocabulary) -> None:
-        options = self._config.auth
+        options = self.config.auth
         self.logins = Logins(
             self.authenticator,
             Tickets(vocabulary, ttl=options.ticket_ttl, lifetime=options.lifetime),
@@ -175,8 +180,8 @@ class Assembly:
         )
 
     def _build_server(self) -> None:
-        options = self._config.server
-        admission = Admission(
+        options = self.config.server
+        self.admission = Admission(
             self.hub,
             self.relay,
             self.logins,
@@ -206,20 +211,14 @@ class Assembly:
             bare_buffer=options.bare_buffer,
             total_buffer=options.total_buffer,
         )
-        policy = Policy(
-            # No Origin: not a browser, and so no page that could misuse somebody's session.
-            origins=[None, *(options.origins or [_LOOPBACK_ORIGINS])],
-            max_message=options.max_message,
-            messages_per_second=options.messages_per_second,
-        )
         self.server = Server(
             self.relay,
-            admission,
+            self.admission,
             timers,
             self.debts,
-            policy,
+            policy(options),
             leave=self.feeder.leave,
-            max_connections=options.max_connections or _room(_descriptors()),
+            max_connections=most_connections(options),
         )
         self.succession = Succession(
             self.server, self.relay, place_of=self._place_of, settle=self._settle
@@ -255,16 +254,3 @@ class Assembly:
     def _position_of(self, client: Client) -> str | None:
         position = self.feeder.position(client)
         return None if position is None else format_position(position)
-
-
-def _descriptors() -> int:
-    """Raise the limit on open descriptors as far as it goes, and return it (getrlimit(2))."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = _KERNEL_DESCRIPTORS if hard == resource.RLIM_INFINITY else hard
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    return limit
-
-
-def _room(descriptors: int) -> int:
-    """Return how many connections fit beside everything else that needs a descriptor."""
-    return max(descriptors - _RESERVED_DESCRIPTORS, descriptors // 2)

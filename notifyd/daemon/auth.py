@@ -76,7 +76,7 @@ class Authenticator:
         self.results: dict[str, int] = dict.fromkeys(map(str, Result), 0)
         self._patience = Patience(statement_timeout)
         self._timeout = timeout
-        self._failures = failures
+        self.limit(failures)
         self._observe = observe
         self._closed = False
         accounts = Accounts(vocabulary, unscoped=unscoped)
@@ -89,6 +89,10 @@ class Authenticator:
             check=self.check,
             settle=self._settle,
         )
+
+    def limit(self, failures: Buckets) -> None:
+        """Limit failed attempts by these buckets from now on."""
+        self._failures = failures
 
     @property
     def database(self) -> bool | None:

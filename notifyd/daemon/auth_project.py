@@ -42,6 +42,8 @@ def setup(settings_module: str, path: str) -> None:
     An empty `settings_module` means DJANGO_SETTINGS_MODULE. A process can do this once; later
     calls change nothing. Raises SetupError.
     """
+    if apps.ready:
+        return
     if path:
         if not Path(path).is_dir():
             raise SetupError(f"There is no directory {path!r}: correct [django] path.")
@@ -59,11 +61,10 @@ def setup(settings_module: str, path: str) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = module
     try:
         importlib.import_module(module)
-        if not apps.ready:
-            # The daemon has logs of its own; the site's files may not even be writable for it.
-            settings.LOGGING_CONFIG = None
-            settings.DATABASE_ROUTERS = [PrimaryRouter(), *settings.DATABASE_ROUTERS]
-            django.setup()
+        # The daemon has logs of its own; the site's files may not even be writable for it.
+        settings.LOGGING_CONFIG = None
+        settings.DATABASE_ROUTERS = [PrimaryRouter(), *settings.DATABASE_ROUTERS]
+        django.setup()
     except Exception as error:
         raise SetupError(_advice(module, error)) from error
 

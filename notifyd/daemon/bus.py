@@ -81,6 +81,16 @@ class Bus:
         """Read the stream from a position of that epoch on, instead of from its end."""
         self._start = epoch, last_id
 
+    async def move(self, url: str) -> None:
+        """Read from another address from now on, and go on there if its history is the same.
+
+        Raises ValueError with the words of check_url.
+        """
+        self._url.become(url)
+        await self.archive.close()
+        for reader in tuple(self._readers):
+            await reader.close()
+
     def stream(self) -> AsyncGenerator[Batch | Positioned, None]:
         """Yield the entries from the end of the stream on, over every outage, for ever.
 

@@ -74,6 +74,10 @@ class RedisURL:
     """
 
     def __init__(self, url: str) -> None:
+        self.become(url)
+
+    def become(self, url: str) -> None:
+        """Be another address, for all who have this one, at their next connection."""
         self._options = _parse(url)
         self._kind: type[AbstractConnection] = self._options.pop("connection_class", Connection)
 

@@ -216,6 +216,16 @@ def default_path(environ: Mapping[str, str]) -> str:
     return f"{environ.get('XDG_RUNTIME_DIR') or '/run'}/notifyd/control"
 
 
+def find(environ: Mapping[str, str]) -> str:
+    """Return where a running daemon's socket is: at `default_path`, or else the service's.
+
+    Whoever has logged in has an XDG_RUNTIME_DIR, and asks for the daemon that systemd runs.
+    """
+    path = default_path(environ)
+    service = default_path({})
+    return service if not os.path.lexists(path) and os.path.lexists(service) else path
+
+
 def _bind(path: Path) -> socket.socket:
     """Return a listening socket at `path` that nobody else could reach at any moment."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

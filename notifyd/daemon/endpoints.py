@@ -10,6 +10,7 @@ import email.utils
 import http
 import json
 import os
+import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -56,19 +57,31 @@ class Endpoints:
         self.address = ""
 
     async def start(
-        self, *, host: str | None = None, port: int = 0, path: str | None = None
+        self,
+        *,
+        host: str | None = None,
+        port: int = 0,
+        path: str | None = None,
+        sock: socket.socket | None = None,
     ) -> None:
-        """Listen on a host and port, or on a Unix socket; `address` then says where.
+        """Listen on a host and port, on a Unix socket, or on one that somebody else has opened.
 
-        Port 0 is any free one. Raises OSError where that address is not to be had.
+        `address` then says where. Port 0 is any free one. Raises OSError where that address is not
+        to be had.
         """
-        if path is not None:
+        if sock is not None and sock.family == socket.AF_UNIX:
+            self._server = await asyncio.start_unix_server(self._connected, sock=sock)
+            self.address = f"unix:{sock.getsockname()}"
+        elif path is not None:
             self._server = await asyncio.start_unix_server(self._connected, path)
             self._file = Path(path)
             self._status = self._file.stat()
             self.address = f"unix:{path}"
         else:
-            self._server = await asyncio.start_server(self._connected, host, port)
+            if sock is not None:
+                self._server = await asyncio.start_server(self._connected, sock=sock)
+            else:
+                self._server = await asyncio.start_server(self._connected, host, port)
             host, port, *_ = self._server.sockets[0].getsockname()
             self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -42,15 +42,25 @@ class ListenError(Exception):
 
 
 class Listener:
-    """Accepts connections and gives them away, as a socket and the peer's address."""
+    """Accepts connections and gives them away, as a socket and the peer's address.
 
-    def __init__(self, sock: socket.socket, accepted: Callable[[socket.socket, str], None]) -> None:
+    A socket that is `lent` goes on listening elsewhere: its file, if it has one, is left alone.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        accepted: Callable[[socket.socket, str], None],
+        *,
+        lent: bool = False,
+    ) -> None:
         self._socket = sock
         self._unix = sock.family == socket.AF_UNIX
         self._accepted = accepted
         self._loop = asyncio.get_running_loop()
         self._resume: asyncio.TimerHandle | None = None
         self._accepts = True
+        self._lent = lent
         self._loop.add_reader(sock, self._accept)
 
     @property
@@ -75,7 +85,7 @@ class Listener:
         if not self._accepts:
             return
         self.detach()
-        if self._socket.family == socket.AF_UNIX:
+        if self._unix and not self._lent:
             with contextlib.suppress(OSError):
                 Path(self._socket.getsockname()).unlink()
         self._socket.close()
@@ -103,22 +113,29 @@ class Listener:
 
 
 def bind(
-    host: str | None, port: int, path: str | None, *, inherited: Sequence[socket.socket] = ()
+    host: str | None,
+    port: int,
+    path: str | None,
+    *,
+    inherited: Sequence[socket.socket] = (),
+    reuse_port: bool = False,
 ) -> list[socket.socket]:
     """Return listening sockets for a host and port, one for each of its addresses, or for a path.
 
     With port 0 all of them share the port that the kernel chose for the first. Those `inherited`
-    are taken where they listen already. Raises ListenError.
+    are taken where they listen already. With `reuse_port` other processes may listen at the same
+    address, and the kernel gives each its share of the connections (SO_REUSEPORT of socket(7)).
+    Raises ListenError.
     """
-    heirs = {_name(sock): sock for sock in inherited}
+    heirs = {name(sock): sock for sock in inherited}
     if path is not None:
         return [heirs.get(path) or _bind_unix(path)]
     flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
     try:
         found = [
             each
-            for name in (_LOCALHOST if host == "localhost" else (host,))
-            for each in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags)
+            for known in (_LOCALHOST if host == "localhost" else (host,))
+            for each in socket.getaddrinfo(known, port, type=socket.SOCK_STREAM, flags=flags)
         ]
     except socket.gaierror as error:
         raise ListenError(f"can't listen on {host}:{port}: {error.strerror}") from error
@@ -126,30 +143,30 @@ def bind(
     while True:
         choices -= 1
         try:
-            return _bind_all(dict.fromkeys(found), port, heirs)
+            return _bind_all(dict.fromkeys(found), port, heirs, reuse_port=reuse_port)
         except OSError as error:
             if not choices or error.errno != errno.EADDRINUSE:
                 words = f"can't listen on {host}:{port}: {_advice(error)}"
                 raise ListenError(words) from error
 
 
-def _name(sock: socket.socket) -> Any:
+def name(sock: socket.socket) -> Any:
     """Return where a socket listens: its path, or address and port without IPv6's further parts."""
-    name = sock.getsockname()
-    return name if isinstance(name, str) else name[:2]
+    address = sock.getsockname()
+    return address if isinstance(address, str) else address[:2]
 
 
 def _bind_all(
-    found: Iterable[Found], port: int, heirs: Mapping[Any, socket.socket]
+    found: Iterable[Found], port: int, heirs: Mapping[Any, socket.socket], *, reuse_port: bool
 ) -> list[socket.socket]:
     """Return a listening socket for each address that this host has."""
     sockets: list[socket.socket] = []
     failures: list[OSError] = []
     for family, _, _, _, address in found:
         chosen = sockets[0].getsockname()[1] if sockets else port
-        heir = heirs.get((address[0], chosen))
+        place = (address[0], chosen, *address[2:])
         try:
-            sockets.append(heir or _bind_tcp(family, (address[0], chosen, *address[2:])))
+            sockets.append(heirs.get(place[:2]) or _bind_tcp(family, place, reuse_port=reuse_port))
         except OSError as error:
             failures.append(error)
     # A host without IPv6 still resolves localhost to ::1: one family is enough, unless the other
@@ -162,10 +179,12 @@ def _bind_all(
     return sockets
 
 
-def _bind_tcp(family: int, address: tuple[object, ...]) -> socket.socket:
+def _bind_tcp(family: int, address: tuple[object, ...], *, reuse_port: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
@@ -209,7 +228,8 @@ def _remove_stale(path: str) -> None:
 
 def _advice(error: OSError) -> str:
     advice = {
-        errno.EADDRINUSE: "another program listens there: stop it, or change [server] listen",
+        errno.EADDRINUSE: "another program listens there: stop it, or change [server] listen; if it"
+        " is another notifyd that shall share the port, both need [server] reuse_port = true",
         errno.EACCES: "not permitted: ports below 1024 need CAP_NET_BIND_SERVICE, Unix sockets a"
         " directory that the daemon may write to",
         errno.ENOENT: "the directory does not exist",

@@ -210,6 +210,20 @@ METRICS: Final = (
         "messages",
     ),
     Metric(
+        "config_last_reload_successful",
+        "gauge",
+        (),
+        "Whether the latest reload took the configuration over: 1 or 0.",
+        "",
+    ),
+    Metric(
+        "config_last_reload_success_timestamp_seconds",
+        "gauge",
+        (),
+        "When the configuration in effect was read, as Unix time.",
+        "seconds",
+    ),
+    Metric(
         "event_loop_lag_seconds",
         "gauge",
         (),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from notifyd.daemon.assembly import Assembly
     from notifyd.daemon.metrics import Metrics
+    from notifyd.daemon.service_reload import ReloadStats
 
 _PATIENCE: Final = 5.0
 """Seconds without Redis before readiness turns red: a blip should not empty a load balancer."""
@@ -89,7 +90,7 @@ class Overview:
             "authentications": dict(self._authenticator.results),
         }
 
-    def wire(self, metrics: Metrics) -> None:
+    def wire(self, metrics: Metrics, reloads: ReloadStats) -> None:
         """Let the metrics read their counters and gauges here, at each scrape."""
         server, relay, link = self._server.stats, self._relay.stats, self._bus.stats
         replay = self._parts.feeder.stats
@@ -119,6 +120,8 @@ class Overview:
             "slow_clients_total": lambda: self._parts.debts.slow,
             "messages_ignored_total": lambda: server.ignored,
             "event_loop_lag_seconds": lambda: self.loop_lag,
+            "config_last_reload_successful": lambda: int(reloads.successful),
+            "config_last_reload_success_timestamp_seconds": lambda: reloads.succeeded_at,
         }
         for name, reader in readers.items():
             metrics.read(name, reader)

@@ -86,8 +86,7 @@ class Server:
         self._timers = timers
         self._debts = debts
         self._leave = leave
-        self._policy = policy
-        self._max_connections = max_connections
+        self.configure(policy, max_connections=max_connections)
         self._loop = asyncio.get_running_loop()
         self._accepting: set[asyncio.Task[object]] = set()
         self._draining = False
@@ -97,6 +96,11 @@ class Server:
         self.stats = ServerStats()
 
     # What the listeners, the relay and the service call.
+
+    def configure(self, policy: Policy, *, max_connections: int) -> None:
+        """Go by these for clients that come from now on."""
+        self._policy = policy
+        self._max_connections = max_connections
 
     def accepted(self, sock: socket.socket, peer: str) -> None:
         """Take a connection that a listener has accepted."""

@@ -63,14 +63,18 @@ class Debts:
         self._places = places
         self._stream = stream
         self._timers = timers
-        self._buffer = buffer
-        self._bare_buffer = bare_buffer
-        self._total_buffer = total_buffer
+        self.configure(buffer=buffer, bare_buffer=bare_buffer, total_buffer=total_buffer)
         self._owing: set[Client] = set()
         self.behind = 0
         """How often a client fell behind."""
         self.slow = 0
         """How many clients were closed."""
+
+    def configure(self, *, buffer: int, bare_buffer: int, total_buffer: int) -> None:
+        """Go by these bounds from now on, in bytes."""
+        self._buffer = buffer
+        self._bare_buffer = bare_buffer
+        self._total_buffer = total_buffer
 
     def owes(self, client: Client, owed: int, now: float) -> None:
         """Note what a transport holds back; more than a client may owe makes it behind."""

@@ -12,21 +12,24 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 import notifyd
-from notifyd.core.addresses import parse_address
-from notifyd.daemon import control, listener
+from notifyd.daemon import control
 from notifyd.daemon.assembly import Assembly
 from notifyd.daemon.endpoints import Endpoints
 from notifyd.daemon.metrics import Metrics
 from notifyd.daemon.overview import Overview
-from notifyd.daemon.service_handover import Handover, Inheritance, ask
+from notifyd.daemon.service_handover import Handover, ask, kept
+from notifyd.daemon.service_listeners import Listeners
+from notifyd.daemon.service_reload import Reload
 from notifyd.daemon.systemd import Notifier
+from notifyd.daemon.systemd_sockets import Passed
 from notifyd.daemon.systemd_store import Store
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     from notifyd.daemon.config import Config
+    from notifyd.daemon.listener import Listener
+    from notifyd.daemon.service_handover import Inheritance
 
 log = structlog.stdlib.get_logger()
 
@@ -37,6 +40,9 @@ _COLLECT: Final = (10_000, 10, 50)
 """When the collector runs (gc.set_threshold). A client leaves no cycle behind, and of ten thousand
 that return together every one would be looked at several times, for an eighth of the work."""
 
+_SPARE: Final = 5.0
+"""Seconds that the rest of a stop may take: Redis and the database are left."""
+
 _STATUS_EVERY: Final = 5.0
 """Seconds between two status lines for `systemctl status`."""
 
@@ -44,26 +50,36 @@ _STATUS_EVERY: Final = 5.0
 class Service:
     """The daemon. Build it inside a running event loop from a configuration that was resolved.
 
-    With `take_over` it first takes the clients of the daemon that runs already, which then ends.
+    `read` returns the configuration as it is now, and warnings; it raises ConfigError. With
+    `take_over` the service first takes the clients of the daemon that runs, which then ends.
     """
 
-    def __init__(self, config: Config, *, take_over: bool = False) -> None:
-        self._config = config
+    def __init__(
+        self,
+        config: Config,
+        read: Callable[[], tuple[Config, list[str]]],
+        *,
+        take_over: bool = False,
+    ) -> None:
         self._take_over = take_over
         self._stop = asyncio.Event()
-        self._listeners: list[listener.Listener] = []
+        self._reloads: set[asyncio.Task[None]] = set()
+        self._listeners: list[Listener] = []
         self.metrics = Metrics()
         self._notifier = Notifier()
         self._parts = parts = Assembly(config, self.metrics)
         self._overview = Overview(parts)
-        self._overview.wire(self.metrics)
+        self._reload = Reload(parts, self._notifier, read)
+        self._overview.wire(self.metrics, self._reload.stats)
         self._endpoints = Endpoints(render=self.metrics.render, ready=self._overview.failing)
+        self._passed = Passed(os.environ, os.getpid())
         self._store = Store(os.environ)
         self._handover = Handover(parts, self._store, stop=self._stop.set)
         commands = {
             "status": self._overview.status,
             "disconnect": parts.disconnect,
             "handover": self._handover.command,
+            "reload": self._reload.command,
         }
         self._control = control.ControlServer(
             config.control.socket or control.default_path(os.environ), commands
@@ -81,7 +97,7 @@ class Service:
         if inheritance is not None:
             inheritance.resume(self._parts)
         async with contextlib.AsyncExitStack() as stack:
-            await self._open_listeners(stack, inheritance.listeners if inheritance else [])
+            await self._open_listeners(stack, inheritance)
             if inheritance is not None:
                 await inheritance.take(self._parts)
             async with asyncio.TaskGroup() as tasks:
@@ -115,38 +131,29 @@ class Service:
         loop.set_exception_handler(_log_exception)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
+
+    def _reload_by_signal(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload.signalled())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     async def _open_listeners(
-        self, stack: contextlib.AsyncExitStack, inherited: Sequence[socket.socket]
+        self, stack: contextlib.AsyncExitStack, inheritance: Inheritance | None
     ) -> None:
-        admin = parse_address(self._config.admin.listen)
         await self._control.start()
         stack.push_async_callback(self._control.close)
-        try:
-            await self._endpoints.start(host=admin.host, port=admin.port, path=admin.path or None)
-        except OSError as error:
-            words = (
-                f"can't listen on {self._config.admin.listen} ([admin] listen): {error.strerror}"
-            )
-            raise listener.ListenError(words) from error
-        stack.push_async_callback(self._endpoints.close)
-        for text in self._config.server.listen:
-            address = parse_address(text)
-            for sock in listener.bind(
-                address.host, address.port, address.path or None, inherited=inherited
-            ):
-                opened = listener.Listener(sock, self._parts.server.accepted)
-                stack.callback(opened.close)
-                self._listeners.append(opened)
-                self._overview.listeners.append(opened.address)
-                log.info("listener.opened", address=opened.address)
-        log.info("listener.opened", address=self._endpoints.address, serves="admin")
+        inherited = inheritance.listeners if inheritance else ()
+        listeners = Listeners(self._parts.config, self._passed, inherited)
+        await listeners.open(stack, self._endpoints, self._parts.server.accepted)
+        self._listeners = listeners.public
+        self._overview.listeners = [each.address for each in self._listeners]
 
     async def _inherit(self) -> Inheritance | None:
         """Return what another process has left, to the service manager or on request."""
         if self._take_over:
             return await ask(self._control.path)
-        return None
+        return kept(self._passed, self._store)
 
     async def _hand_over(self) -> None:
         self._overview.stopping = True
@@ -155,11 +162,13 @@ class Service:
         await self._handover.prepare([each.detach() for each in self._listeners])
 
     async def _close_clients(self) -> None:
-        options = self._config.server
+        options = self._parts.config.server
         self._overview.stopping = True
         log.info("service.stopping", connections=len(self._parts.server.clients))
         self._notifier.stopping()
         self._notifier.status("Closing connections")
+        # The closing handshakes, and the aborts of those who don't finish theirs.
+        self._notifier.extend(2 * options.close_timeout + _SPARE)
         for each in self._listeners:
             each.close()
         await self._parts.server.drain(options.drain, options.close_timeout)

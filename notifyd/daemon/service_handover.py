@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from notifyd.daemon.assembly import Assembly
+    from notifyd.daemon.systemd_sockets import Passed
     from notifyd.daemon.systemd_store import Store
 
 log = structlog.stdlib.get_logger()
@@ -165,6 +166,16 @@ class Inheritance:
             last_id=parts.relay.last_id,
             seconds=round(time.monotonic() - started, 3),
         )
+
+
+def kept(passed: Passed, store: Store) -> Inheritance | None:
+    """Return what the service manager has kept for this process; None if there is nothing."""
+    states, queues = passed.take(handover.STATE), passed.sockets(handover.CLIENTS)
+    for name in (handover.STATE, handover.CLIENTS):
+        if store.available:
+            store.forget(name)
+    # After a predecessor that ended in the middle there may be one without the other.
+    return Inheritance(states[-1], queues[-1]) if states and queues else None
 
 
 async def ask(path: Path) -> Inheritance | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Final
 
 from sdnotify import SystemdNotifier
@@ -24,6 +25,15 @@ class Notifier:
     def ready(self) -> None:
         """Say that clients are served: units that wait for us may start."""
         self._notify("READY=1")
+
+    def reloading(self) -> None:
+        """Say that the configuration is being read anew; `ready` says that this is over."""
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._notify(f"RELOADING=1\nMONOTONIC_USEC={now}")
+
+    def extend(self, seconds: float) -> None:
+        """Ask for so many seconds more until the start or the stop under way must be over."""
+        self._notify(f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
 
     def status(self, text: str) -> None:
         """Show `text` in `systemctl status`; line breaks in it become spaces."""

@@ -110,9 +110,7 @@ def test_one_audience_travels_once() -> None:
     """Ten thousand clients that may see the same are little longer than their other parts."""
     vocabulary = Vocabulary()
     many = [f"app.permission_{number}" for number in range(400)]
-    client = ClientState(
-        Kind.BARE, "::1", "::1", 1.0, 0, Admitted(login(vocabulary, many), (1, 0))
-    )
+    client = ClientState(Kind.BARE, "::1", "::1", 1.0, 0, Admitted(login(vocabulary, many), (1, 0)))
     one, hundred = (encode(State("1", "e", (1, 0), [client] * count)) for count in (1, 100))
     assert len(hundred) - len(one) < 99 * 250
 

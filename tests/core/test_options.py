@@ -13,14 +13,6 @@ def test_where_it_came_from_is_no_part_of_it() -> None:
     assert Config(sources={"log.level": "default"}) == Config()
 
 
-def test_what_clients_may_owe() -> None:
-    """A client owes 256 KiB before it is behind, 1 MiB if it can't be, and all owe 256 MiB."""
-    server = Config().server
-    owed = (server.buffer, server.bare_buffer, server.total_buffer)
-    assert owed == (256 * 1024, 1024 * 1024, 256 * 1024 * 1024)
-    assert (server.history, server.progress_timeout) == (32 * 1024 * 1024, 20)
-
-
 def test_how_long_a_login_lasts() -> None:
     """A ticket is good for 15 minutes, and every audience is read anew every five."""
     auth = Config().auth

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import socket
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,11 @@ from raws import Raw, text
 from servers import free_port
 from waiting import until
 
+from notifyd.daemon import handover
+from notifyd.daemon.control import ControlServer
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
     from e2e.clients import Page, Pages
@@ -188,4 +192,36 @@ def test_alone(site: Site, folder: Path) -> None:
     try:
         assert daemon.events("handover.alone", level="warning")
     finally:
+        assert daemon.stop() == 0
+
+
+async def test_a_state_that_nobody_can_read(site: Site, folder: Path) -> None:
+    """Whose state is of a newer form is closed with 1012, and the daemon serves all others."""
+    daemon = Daemon(folder, site)
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    client = Raw(theirs)
+
+    async def give(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        queue, _ = handover.enqueue([ours])
+        state = handover.memory(b"notifyd handover 999\n...")
+        with handover.reach(arguments["to"]) as successor:
+            handover.give(successor, [state, queue.fileno()])
+        queue.close()
+        os.close(state)
+        asyncio.get_running_loop().call_soon(predecessor.path.unlink)
+        return {}
+
+    predecessor = ControlServer(daemon.environment["NOTIFYD_CONTROL_SOCKET"], {"handover": give})
+    await predecessor.start()
+    await asyncio.to_thread(daemon.start, "--take-over")
+    try:
+        ours.close()
+        assert await client.close_code() == 1012
+        [line] = daemon.events("handover.unreadable", level="error")
+        assert "the version 999" in line["detail"]
+        assert daemon.metric("handover_connections_total", result="refused") == 1
+    finally:
+        theirs.close()
+        await predecessor.close()
         assert daemon.stop() == 0

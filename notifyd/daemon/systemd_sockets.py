@@ -1,0 +1,59 @@
+"""What the service manager passes to this process when it starts (sd_listen_fds(3))."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+_FIRST: Final = 3
+"""The number of the first descriptor that is passed: SD_LISTEN_FDS_START."""
+
+_VARIABLES: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+
+_UNNAMED: Final = "unknown"
+
+
+class Passed:
+    """The descriptors that were passed, by their names; their order means nothing.
+
+    The variables that tell of them are removed: they are for this process alone.
+    """
+
+    def __init__(self, environ: MutableMapping[str, str], pid: int) -> None:
+        told, count, names = (environ.pop(name, "") for name in _VARIABLES)
+        self._descriptors: dict[str, list[int]] = {}
+        if told != str(pid) or not count.isdecimal():
+            return
+        named = names.split(":") if names else []
+        for number in range(int(count)):
+            descriptor = _FIRST + number
+            fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+            name = named[number] if number < len(named) else _UNNAMED
+            self._descriptors.setdefault(name, []).append(descriptor)
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of what was not taken yet."""
+        return [*self._descriptors]
+
+    def take(self, name: str) -> list[int]:
+        """Return the descriptors of that name, which are the caller's from now on."""
+        return self._descriptors.pop(name, [])
+
+    def sockets(self, name: str) -> list[socket.socket]:
+        """Return the listening sockets of that name, the caller's as well."""
+        sockets = [socket.socket(fileno=descriptor) for descriptor in self.take(name)]
+        for sock in sockets:
+            sock.setblocking(False)
+        return sockets
+
+    def close(self) -> None:
+        """Close what nobody has taken."""
+        for name in self.names:
+            for descriptor in self.take(name):
+                os.close(descriptor)

@@ -1,0 +1,169 @@
+"""The configuration changes while the daemon runs, and nobody is disconnected."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from daemons import Daemon, Site
+from e2e.flow import STREAM
+from e2e.service_manager import ServiceManager
+from servers import RedisServer
+from waiting import until
+from websockets.exceptions import InvalidStatus
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from e2e.clients import Pages
+
+ORIGIN = "https://www.example.com"
+
+
+@pytest.fixture
+def site(folder: Path, redis_server: RedisServer, template: Path) -> Iterator[Site]:
+    """Give a site of the test's own."""
+    shutil.copy(template, folder / "newsroom.sqlite3")
+    with Site(folder, redis_server.url) as site:
+        yield site
+
+
+class Configured:
+    """A daemon with a configuration file that tests rewrite."""
+
+    def __init__(self, folder: Path, site: Site) -> None:
+        self.file = folder / "notifyd.toml"
+        self.manager = ServiceManager(folder / "notify")
+        self.daemon = Daemon(folder, site, NOTIFY_SOCKET=self.manager.path)
+        self.redis = site.environment["NEWSROOM_REDIS"]
+
+    def write(self, **sections: dict[str, Any]) -> None:
+        """Write the file."""
+        text = ""
+        for section, options in sections.items():
+            text += f"[{section}]\n"
+            text += "".join(f"{name} = {json.dumps(each)}\n" for name, each in options.items())
+        self.file.write_text(text)
+
+    def reload(self) -> tuple[int, str]:
+        """Type `notifyd reload`; return its exit code and what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "notifyd", "reload", "--config", str(self.file)],
+            env=self.daemon.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        # Ten messages that nobody reads are as many as the kernel keeps.
+        self.manager.heard()
+        return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+async def configured(folder: Path, site: Site) -> AsyncIterator[Configured]:
+    """Give a running daemon with an empty configuration file."""
+    configured = Configured(folder, site)
+    configured.write()
+    with configured.manager:
+        configured.daemon.start("--config", str(configured.file))
+        try:
+            configured.daemon.wait_for_bus()
+            yield configured
+        finally:
+            assert configured.daemon.stop() == 0
+
+
+async def test_origins_and_limits(configured: Configured, site: Site, pages: Pages) -> None:
+    """New clients are held to the new origins and limits, and those who are there stay."""
+    daemon = configured.daemon
+    page = await pages.hello(daemon, site.token("nadia"))
+    with pytest.raises(InvalidStatus):
+        await pages.connect(daemon.addresses[0], origin=ORIGIN)
+    configured.write(server={"origins": [ORIGIN], "max_connections_per_user": 1})
+    code, words = configured.reload()
+    assert (code, words) == (0, "changed: server.origins, server.max_connections_per_user\n")
+    other = await pages.connect(daemon.addresses[0], origin=ORIGIN)
+    await other.connection.send(json.dumps({"token": site.token("nadia")}))
+    assert (await other.closed())[0] == 4429
+    assert page.open
+    assert daemon.metric("config_last_reload_successful") == 1
+
+
+async def test_a_bad_configuration(configured: Configured, site: Site, pages: Pages) -> None:
+    """Where there is a fault nothing changes: the command and the log tell all of them."""
+    daemon = configured.daemon
+    page = await pages.hello(daemon, site.token("nadia"))
+    configured.write(server={"drain": -1, "max_message": 1}, log={"level": "debug"})
+    code, words = configured.reload()
+    assert code == 1
+    assert "server.drain" in words
+    assert "server.max_message" in words
+    assert "Nothing has changed" in words
+    assert daemon.metric("config_last_reload_successful") == 0
+    [line] = daemon.events("config.rejected", level="error")
+    assert len(line["faults"]) == 2
+    assert not daemon.events("connection.opened")
+    assert page.open
+    # The service manager was told of both ends of it.
+    heard = configured.manager.heard()
+    assert heard[heard.index("RELOADING=1") + 1].startswith("MONOTONIC_USEC=")
+    assert heard.count("READY=1") == 2
+
+
+async def test_the_level_of_the_log(configured: Configured, site: Site, pages: Pages) -> None:
+    """The log tells more from then on; SIGHUP does what the command does."""
+    daemon = configured.daemon
+    configured.write(log={"level": "debug"})
+    daemon.process.send_signal(signal.SIGHUP)
+    await until(lambda: daemon.events("config.reloaded", changed=["log.level"]))
+    await pages.hello(daemon, site.token("nadia"))
+    assert daemon.events("connection.opened", level="debug")
+
+
+async def test_what_needs_a_restart(configured: Configured) -> None:
+    """What can't change while the daemon runs is named, and stays as it was."""
+    configured.write(auth={"threads": 3}, server={"drain": 1.5})
+    code, words = configured.reload()
+    assert code == 0
+    assert words == (
+        "changed: server.drain\nfor a restart, which disconnects nobody: auth.threads\n"
+    )
+
+
+async def test_another_redis(
+    configured: Configured, site: Site, pages: Pages, folder: Path, redis_server: RedisServer
+) -> None:
+    """The bus moves to another Redis; clients stay, are told to load anew, and get its events."""
+    daemon = configured.daemon
+    page = await pages.hello(daemon, site.token("nadia"))
+    (folder / "other").mkdir()
+    with RedisServer(folder / "other") as other:
+        configured.write(redis={"url": other.url})
+        assert configured.reload() == (0, "changed: redis.url\n")
+        await page.control("resync")
+        rule = json.dumps({"everyone": True})
+        for number, server in enumerate((redis_server, other)):
+            bus: Any = server.client()
+            bus.xadd(STREAM, {"event": json.dumps({"number": number}), "to": rule})
+        event = await page.event()
+        assert event["number"] == 1
+        assert page.open
+        assert daemon.metric("redis_up") == 1
+        configured.write()
+        assert configured.reload() == (0, "changed: redis.url\n")
+
+
+async def test_secrets(configured: Configured) -> None:
+    """A reload tells no password, neither where it fails nor where it succeeds."""
+    for url in ("redis://:Xyzzy-Plugh@127.0.0.1:1/0", "rediss//:Xyzzy-Plugh@x"):
+        configured.write(redis={"url": url})
+        _, words = configured.reload()
+        assert "Xyzzy" not in words
+    assert not re.search("Xyzzy", configured.daemon.log)
