@@ -92,6 +92,7 @@ class Service:
         HandoverError where one that was asked for its clients gave none.
         """
         self._catch_signals()
+        gc.set_threshold(*_COLLECT)
         log.info("service.starting", version=notifyd.__version__, pid=os.getpid())
         inheritance = await self._inherit()
         if inheritance is not None:
@@ -122,7 +123,6 @@ class Service:
         # What lives as long as the process is not looked at again by the collector.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(*_COLLECT)
         self._notifier.ready()
         log.info("service.started", redis=self._parts.bus.stats.proof is not None)
 
