@@ -95,6 +95,10 @@ class Site:
         }
         self._shell: subprocess.Popen[str] | None = None
 
+    def command(self) -> list[str]:
+        """Return how the site's Python is called."""
+        return [sys.executable]
+
     def run(self, code: str) -> str:
         """Run Python in the site's shell, and return what it prints.
 
@@ -102,7 +106,7 @@ class Site:
         """
         if self._shell is None:
             self._shell = subprocess.Popen(
-                [sys.executable, "-c", _SHELL],
+                [*self.command(), "-c", _SHELL],
                 env=self.environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
