@@ -45,6 +45,9 @@ class Listeners:
         accepted: Callable[[socket.socket, str], None],
     ) -> None:
         """Open everything; the stack closes it. Raises ListenError, ConfigError."""
+        for sockets in self._passed.values():
+            for sock in sockets:
+                stack.callback(sock.close)
         await self._open_admin(stack, endpoints)
         for text in self._config.server.listen:
             for sock in self._find("server.listen", text):

@@ -697,6 +697,47 @@ async def test_cancelled_at_any_moment(
     assert named(logs, "bus.disconnected") == []
 
 
+async def test_resumes_where_another_stopped(redis_server: RedisServer, client: Any) -> None:
+    """A bus that goes on from a position reads what follows it, and says nothing of a gap."""
+    async with reading(bus_at(redis_server.url).stream()) as items:
+        await until(lambda: items)
+    [positioned] = items
+    for number in range(3):
+        add(client, str(number))
+    bus = bus_at(redis_server.url)
+    bus.resume(positioned.epoch, positioned.last_id)
+    async with reading(bus.stream()) as items:
+        await until(lambda: len(events(items)) == 3)
+    assert events(items) == [b"0", b"1", b"2"]
+    assert gaps(items) == []
+
+
+async def test_resumes_in_another_history(redis_server: RedisServer, client: Any) -> None:
+    """One that would go on in a history that is gone says so, and begins at the end."""
+    bus = bus_at(redis_server.url)
+    bus.resume("another", "5-0")
+    add(client, "0")
+    async with reading(bus.stream()) as items:
+        await until(lambda: items)
+    assert gaps(items) == ["the stream has another epoch: flushed, deleted, or another Redis"]
+
+
+async def test_moves(redis_server: RedisServer, client: Any, folder: Path) -> None:
+    """It goes on at another address, with that one's history."""
+    (folder / "other").mkdir()
+    with RedisServer(folder / "other") as other:
+        bus = bus_at(redis_server.url)
+        async with reading(bus.stream()) as items, reading(bus.pubsub()) as messages:
+            await until(lambda: bus.stats.up)
+            await bus.move(other.url)
+            await until(lambda: len(gaps(items)) == 2 and bus.stats.up)
+            add(client, "here")
+            add(other.client(), "there")
+            other.client().publish("events", "live")
+            await until(lambda: events(items) == [b"there"] and messages)
+    assert events(messages) == [b"live"]
+
+
 async def test_close(redis_server: RedisServer, client: Any, logs: list[Any]) -> None:
     """Closing ends whoever reads, whatever they wait for, and is no outage."""
     bus = bus_at(redis_server.url, timeout=5.0)

@@ -380,3 +380,26 @@ async def test_nonsense_for_an_answer(answer: bytes, folder: Path) -> None:
 def test_default_path(environ: dict[str, str], path: str) -> None:
     """The socket is in systemd's directory, else in the user's, else where the service has it."""
     assert default_path(environ) == path
+
+
+async def test_answers(folder: Path) -> None:
+    """Whether a daemon listens can be told without asking it anything."""
+    path = str(folder / "control")
+    assert not control.answers(path)
+    server = ControlServer(path, {})
+    await server.start()
+    assert control.answers(path)
+    await server.close()
+    assert not control.answers(path)
+    assert not control.answers(f"{folder}/nowhere/control")
+
+
+def test_where_a_shell_finds_it(folder: Path) -> None:
+    """Who has a runtime directory without a daemon's socket in it asks the service's daemon."""
+    environ = {"XDG_RUNTIME_DIR": str(folder)}
+    own = folder / "notifyd" / "control"
+    expected = "/run/notifyd/control" if os.path.lexists("/run/notifyd/control") else str(own)
+    assert control.find(environ) == expected
+    own.parent.mkdir()
+    own.touch()
+    assert control.find(environ) == str(own)

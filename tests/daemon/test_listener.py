@@ -304,3 +304,47 @@ async def test_closed_while_resting(
     end = loop.time() + 2 * listener._PAUSE
     await until(lambda: loop.time() > end)
     assert (accepted, errors) == ([], [])
+
+
+async def test_detached(accepted: Accepted, stack: contextlib.ExitStack) -> None:
+    """A socket that was detached goes on listening, for somebody else, also when it is closed."""
+    [sock] = bind("127.0.0.1", 0, None)
+    stack.callback(sock.close)
+    opened = listen(sock, accepted, stack)
+    assert opened.detach() is sock
+    opened.close()
+    with socket.create_connection(sock.getsockname()) as client:
+        other, _ = sock.accept()
+        other.send(b"x")
+        assert client.recv(1) == b"x"
+        other.close()
+    assert accepted == []
+
+
+async def test_lent(folder: Path, accepted: Accepted, stack: contextlib.ExitStack) -> None:
+    """The file of a socket that is only lent stays when the listener is closed."""
+    [sock] = bind(None, 0, str(folder / "public"))
+    opened = Listener(sock, lambda sock, peer: accepted.append((sock, peer)), lent=True)
+    opened.close()
+    assert (folder / "public").is_socket()
+    assert stack
+
+
+def test_inherited(folder: Path, stack: contextlib.ExitStack) -> None:
+    """Where an inherited socket listens already it is taken, by TCP and by path."""
+    for sock in (*bind("127.0.0.1", 0, None), *bind(None, 0, str(folder / "public"))):
+        stack.enter_context(sock)
+        address = sock.getsockname()
+        where = (None, 0, address) if isinstance(address, str) else (*address, None)
+        assert bind(*where, inherited=[sock]) == [sock]
+
+
+def test_shared_port(stack: contextlib.ExitStack) -> None:
+    """With `reuse_port` two sockets listen at one port, and without it the second is refused."""
+    [first] = bind("127.0.0.1", 0, None, reuse_port=True)
+    stack.enter_context(first)
+    port = first.getsockname()[1]
+    [second] = bind("127.0.0.1", port, None, reuse_port=True)
+    stack.enter_context(second)
+    with pytest.raises(ListenError, match="reuse_port"):
+        bind("127.0.0.1", port, None)

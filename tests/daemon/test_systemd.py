@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -115,3 +116,20 @@ def test_closed_twice(notifier: Notifier) -> None:
 def test_watchdog_interval(environ: dict[str, str], interval: float | None) -> None:
     """Signs of life are due at half the watchdog's time, if it watches this process."""
     assert Notifier.watchdog_interval(environ, 42) == interval
+
+
+def test_reloading(systemd: socket.socket, notifier: Notifier) -> None:
+    """A reload begins with one message that has the time, by the clock that systemd reads."""
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    notifier.reloading()
+    words = systemd.recv(10_000).decode().splitlines()
+    assert words[0] == "RELOADING=1"
+    name, _, value = words[1].partition("=")
+    assert name == "MONOTONIC_USEC"
+    assert before <= int(value) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+
+
+def test_more_time(systemd: socket.socket, notifier: Notifier) -> None:
+    """More time is asked for in microseconds."""
+    notifier.extend(2.5)
+    assert systemd.recv(10_000) == b"EXTEND_TIMEOUT_USEC=2500000"
