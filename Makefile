@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: help
 help: ## List the targets (this is what make does by itself)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
-		while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+		while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 # What the demo needs: less than the tests do.
 .PHONY: demo
@@ -31,6 +31,14 @@ test: setup ## Run the tests, without the long ones; ARGS="-k hub" is handed to 
 .PHONY: test-bare
 test-bare: ## Prove as root, in a fresh Debian 12: make demo CHECK=1, make test; ARGS=demo: that only
 	.ci/bare $(ARGS)
+
+.PHONY: test-systemd
+test-systemd: ## Run the tests on a real systemd, as root: the package in a container of Debian 12
+	@[ "$$(id -u)" -eq 0 ] || { echo "make test-systemd has to be root, to boot a container. Please" \
+		"type: sudo make test-systemd" >&2; exit 2; }
+	@.ci/needs debootstrap systemd-container
+	@$(MAKE) --no-print-directory setup
+	$(BIN)/python -m pytest tests/systemd $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.project ## Check style and types
@@ -58,8 +66,12 @@ storm: setup ## Have ten thousand clients return at once, beside the guide's ser
 guard: setup ## Fail if processor time or memory got worse by a fifth, beside the guide's server
 	$(BIN)/python bench/guard.py $(ARGS)
 
+.PHONY: deb
+deb: ## Build the Debian package into dist/
+	.ci/deb
+
 .PHONY: lock
-lock: ## Write requirements.txt from pyproject.toml; UPGRADE=1 takes the newest releases
+lock: ## Write the lists of requirements from pyproject.toml; UPGRADE=1 takes the newest releases
 	UPGRADE=$(UPGRADE) .ci/lock
 
 .PHONY: clean

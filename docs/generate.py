@@ -13,7 +13,9 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from docs.command_table import Command, command_table
 from docs.django_tables import check_rows, setting_rows
+from docs.man import configuration_page, daemon_page
 from docs.texts import CODE_PAGE, CONFIGURATION, ELSEWHERE, LOG_PAGE, METRIC_PAGE, RECONNECT, SAMPLE
 from docs.units import instance_unit
 from notifyd.cli import build_parser
@@ -46,11 +48,12 @@ def configuration() -> str:
                 f"`{literal(option.default)}`",
                 option.unit,
                 option.kind.words,
+                "reload" if option.reload else "restart",
                 option.meaning + (" A secret." if option.secret else ""),
             )
             for option in _options(section)
         ]
-        heading = ("Option", "Default", "Unit", "Allowed", "Meaning")
+        heading = ("Option", "Default", "Unit", "Allowed", "Takes", "Meaning")
         parts.append(f"## [{section}]\n\n{kind.__doc__}\n\n{_table(heading, rows)}")
     return "\n".join(parts)
 
@@ -103,26 +106,14 @@ def commands() -> str:
     """Return the page of commands."""
     parser = build_parser()
     parts = [_notice("notifyd/cli.py"), f"# Commands\n\n{parser.description} {parser.epilog}\n"]
-    for action in parser._actions:  # noqa: SLF001 - argparse has no public way to its commands.
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - the same again.
-            parts += [_command(command) for command in action.choices.values()]
-    return "\n".join(parts)
+    return "\n".join([*parts, *map(_command, command_table(parser))])
 
 
-def _command(parser: argparse.ArgumentParser) -> str:
-    usage, rows = [parser.prog, "[options]"], []
-    for group in parser._action_groups:  # noqa: SLF001 - argparse prints help, but lists nothing.
-        for action in group._group_actions:  # noqa: SLF001 - the same again.
-            value = f" {action.metavar}" if action.metavar else ""
-            name = f"{', '.join(action.option_strings)}{value}".strip()
-            if not action.option_strings:
-                usage.append(name)
-            if "--help" not in action.option_strings:
-                rows.append((f"`{name}`", action.help or group.title or ""))
-    synopsis = f"```console\n$ {' '.join(usage)}\n```"
-    description = str(parser.description).strip()
+def _command(command: Command) -> str:
+    rows = [(f"`{name}`", meaning) for name, meaning in command.arguments]
+    synopsis = f"```console\n$ {command.usage}\n```"
     table = _table(("Argument", "Meaning"), rows)
-    return f"## {parser.prog}\n\n{description}\n\n{synopsis}\n\n{table}"
+    return f"## {command.name}\n\n{command.description}\n\n{synopsis}\n\n{table}"
 
 
 def django_app() -> str:
@@ -143,7 +134,8 @@ def sample() -> str:
         for option in _options(section):
             allowed = f"Allowed: {option.kind.words}.".replace("`", "")
             unit = f" Unit: {option.unit}." if option.unit else ""
-            lines += ["", *_comment(option.meaning), *_comment(f"{allowed}{unit}")]
+            takes = " A reload suffices." if option.reload else ""
+            lines += ["", *_comment(option.meaning), *_comment(f"{allowed}{unit}{takes}")]
             lines.append(f"#{option.name} = {literal(option.default)}")
             if option.secret:
                 lines += ["", *_comment(ELSEWHERE.format(option.key))]
@@ -187,6 +179,8 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/reference/django.md": django_app,
     "docs/reference/log-events.md": log_events,
     "docs/reference/metrics.md": metrics,
+    "packaging/man/notifyd.8": daemon_page,
+    "packaging/man/notifyd.toml.5": configuration_page,
     "packaging/notifyd.toml": sample,
     "packaging/systemd/notifyd@.service": instance_unit,
 }

@@ -25,7 +25,12 @@ An option is taken from the first of these that has it:
 
 A name that is no option is ignored with a warning that names the nearest one. Any other fault keeps
 the daemon from starting (exit code 78); all faults are told at once. Addresses to listen at are
-`host:port`, `[IPv6]:port` or `unix:/absolute/path`; port 0 is any free one.
+`host:port`, `[IPv6]:port`, `unix:/absolute/path`, or `systemd:NAME`, the sockets of the unit with
+`FileDescriptorName=NAME`; port 0 is any free one. Where systemd has a socket open at an address,
+the daemon takes that.
+
+A change takes effect at a [reload or at a restart](../how-to/change-the-configuration.md), as the
+tables say; neither disconnects anybody.
 
 [TOML]: https://toml.io/en/v1.0.0
 """

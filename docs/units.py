@@ -20,14 +20,6 @@ _CHANGES: Final = (
     ),
     ("Description=notifyd,", "Description=notifyd %i,"),
     (
-        "# Its sockets, which stay open",
-        (
-            "# Stopping and restarting the target does it to all instances.\n"
-            "PartOf=notifyd.target\n"
-            "# Its sockets, which stay open"
-        ),
-    ),
-    (
         "Requires=notifyd.socket notifyd-admin.socket",
         "Requires=notifyd@%i.socket notifyd-admin@%i.socket",
     ),

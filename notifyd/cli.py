@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 import notifyd
 from notifyd import commands
+from notifyd.cli_shared import named_file, shared_options
 from notifyd.core.addresses import MAX_PORT
 from notifyd.core.events import Rejected
 from notifyd.daemon.auth_project import SetupError
 from notifyd.daemon.bus import BusError
 from notifyd.daemon.config import ConfigError
-from notifyd.daemon.config_instance import check_instance, instance_path
 from notifyd.daemon.control import ControlError
 from notifyd.daemon.handover import HandoverError
 from notifyd.daemon.listener import ListenError
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         " command line, 78 bad configuration.",
     )
     parser.add_argument("--version", action="version", version=f"notifyd {notifyd.__version__}")
-    shared = _shared()
+    shared = shared_options()
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(
@@ -97,27 +97,6 @@ def build_parser() -> argparse.ArgumentParser:
     _add_token(command("token", commands.token, "print a token for a user, for trying out"))
     _add_demo(command("demo", commands.demo, "open a newsroom to try notifyd in", configured=False))
     return parser
-
-
-def _shared() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False)
-    which = shared.add_mutually_exclusive_group()
-    which.add_argument("--config", metavar="FILE", help="the configuration file to read")
-    which.add_argument(
-        "--instance",
-        type=_instance,
-        metavar="NAME",
-        help="the daemon notifyd@NAME: /etc/notifyd/NAME.toml, NAME without a number behind it if"
-        " there is no such file, and its control socket",
-    )
-    return shared
-
-
-def _instance(text: str) -> str:
-    try:
-        return check_instance(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
@@ -213,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     arguments = build_parser().parse_args(argv)
     if instance := getattr(arguments, "instance", None):
-        arguments.config = instance_path(instance)
+        arguments.config = named_file(arguments)
         # As systemd says it to the daemon itself.
         os.environ.setdefault("RUNTIME_DIRECTORY", f"/run/notifyd-{instance}")
     try:

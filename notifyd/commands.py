@@ -39,7 +39,8 @@ def run(arguments: Namespace) -> int:
 
     def read() -> tuple[Config, list[str]]:
         loaded, warnings = config.load(arguments.config, environ)
-        return preflight.resolve(loaded), warnings
+        complete = preflight.resolve(loaded)
+        return complete, warnings + preflight.cautions(complete)
 
     environ = dict(os.environ)
     resolved, warnings = read()
@@ -68,6 +69,8 @@ def check(arguments: Namespace) -> int:
     for warning in warnings:
         print(f"warning: {warning}")
     resolved = preflight.resolve(loaded)
+    for warning in preflight.cautions(resolved):
+        print(f"warning: {warning}")
     print("ok: configuration and site settings")
     faults = {
         "Redis": asyncio.run(bus.fault(resolved.redis.url, timeout=resolved.redis.timeout)),

@@ -28,7 +28,7 @@ from notifyd.daemon.relay_backlog import Backlog
 from notifyd.daemon.relay_feeder import Feeder
 from notifyd.daemon.server import Server
 from notifyd.daemon.server_debts import Debts
-from notifyd.daemon.timers import Timers
+from notifyd.daemon.timers import Timers, Times
 
 if TYPE_CHECKING:
     import re
@@ -226,7 +226,7 @@ def assemble(
         feeder,
         obey=obey,
         restarted=lambda _position, reason: server.resync(reason),
-        observe_latency=lambda _seconds: None,
+        observe_latency=lambda *_: None,
         observe_fanout=lambda _seconds: None,
     )
     shelf = Shelf()
@@ -272,14 +272,17 @@ def build_timers(
         position = feeder.position(client)
         return None if position is None else format_position(position)
 
-    return Timers(
-        relay,
-        position_of=position_of,
-        ticket_frame=doorkeeper.ticket_frame,
+    times = Times(
         handshake=options.handshake,
         hello=options.hello,
         farewell=options.farewell,
-        interval=options.interval,
         answer=options.answer,
         progress=options.progress,
+    )
+    return Timers(
+        relay,
+        times,
+        interval=options.interval,
+        position_of=position_of,
+        ticket_frame=doorkeeper.ticket_frame,
     )

@@ -31,6 +31,8 @@ IMPURE |= {"time"}
 
 DJANGO = {"django", "django_redis", "sesame"}
 DJANGO_EDGES = {"auth", "tickets"}
+# Apps for Django: one for the site, and the users of a site whose project is not imported.
+DJANGO_APPS = ("notifyd.accounts", "notifyd.django")
 
 # An edge of several files carries its name in front of theirs: bus_link.py is a part of bus.py.
 # These are parts without it. Within an edge the files may know one another, though not in a
@@ -114,7 +116,7 @@ def offence(module: str, target: str) -> str | None:
     top = target.split(".", maxsplit=1)[0]
     if top == "notifyd":
         return _step(module, target)
-    if top in DJANGO and not (edge(module) in DJANGO_EDGES or module.startswith("notifyd.django")):
+    if top in DJANGO and not (edge(module) in DJANGO_EDGES or module.startswith(DJANGO_APPS)):
         return "only the Django side of the daemon imports Django"
     if storey(module) > 1:
         return None
@@ -194,6 +196,7 @@ def test_forbidden(module: str, target: str) -> None:
         ("notifyd.__main__", "notifyd.cli"),
         ("notifyd.django.publisher", "notifyd.core.events"),
         ("notifyd.django.publisher", "django.db"),
+        ("notifyd.accounts.models", "django.db"),
     ],
 )
 def test_allowed(module: str, target: str) -> None:

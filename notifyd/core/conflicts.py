@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from notifyd.core.options import Config
 
 
+# Of use with django.database only.
+_WITH_DATABASE = (
+    "django.secret_key",
+    "django.secret_key_fallbacks",
+    "django.user_table",
+    "django.user_model",
+    "django.user_pk",
+    "django.user_name",
+)
+
+
 class Rule(NamedTuple):
     """The options it is about, the one to blame first, and what is wrong with them, or None."""
 
@@ -90,12 +101,52 @@ def _everybody(config: Config) -> str | None:
     return "believes everybody's X-Forwarded-For; list the addresses of your proxies only"
 
 
+def _two_ways(config: Config) -> str | None:
+    if not config.django.database or not config.django.settings:
+        return None
+    return (
+        "names the site's own settings, which know their database; unset django.database to use"
+        " them, or this to use those that notifyd brings"
+    )
+
+
+def _brought(config: Config) -> str | None:
+    if config.django.database:
+        return None
+    for key in _WITH_DATABASE:
+        if OPTIONS[key].of(config) != OPTIONS[key].default:
+            return (
+                f"must be set, because {key} is; write postgresql://USER:PASSWORD@HOST/NAME,"
+                f" or unset {key}"
+            )
+    return None
+
+
+def _key(config: Config) -> str | None:
+    if not config.django.database or config.django.secret_key:
+        return None
+    return "must be set, because django.database is; write the site's SECRET_KEY"
+
+
+def _bus(config: Config) -> str | None:
+    if not config.django.database or config.redis.url:
+        return None
+    return (
+        "must be set, because django.database is, and the site's cache is unknown then; write"
+        " redis://HOST:PORT/DB"
+    )
+
+
 RULES: tuple[Rule, ...] = (
     Rule(("server.listen", "admin.listen"), _listen),
     Rule(("server.origins", "server.listen"), _origins),
     Rule(("server.ping_timeout", "server.ping_interval"), _ping),
     Rule(("server.total_buffer", "server.buffer", "server.bare_buffer"), _buffers),
     Rule(("auth.statement_timeout", "auth.timeout"), _statement),
+    Rule(("django.settings", "django.database"), _two_ways),
+    Rule(("django.database", *_WITH_DATABASE), _brought),
+    Rule(("django.secret_key", "django.database"), _key),
+    Rule(("redis.url", "django.database"), _bus),
 )
 # Allowed, but worth a warning.
 CAUTIONS: tuple[Rule, ...] = (

@@ -30,6 +30,12 @@ class Deadlines(Generic[T]):
     def __len__(self) -> int:
         return len(self._due)
 
+    def change(self, seconds: float) -> None:
+        """Give all another time, those that are waiting too, reckoned from when they were added."""
+        later, self._seconds = seconds - self._seconds, seconds
+        for item in self._due:
+            self._due[item] += later
+
     def add(self, item: T, now: float) -> None:
         """Start the item's time, again if it is there already."""
         self._due[item] = now + self._seconds

@@ -45,11 +45,12 @@ class Chunk:
 class History:
     """The records behind the position `floor` up to the position `end`, the present.
 
-    Nothing is known before a `reset`. `most` is in bytes; a block more may be kept for a moment.
+    Nothing is known before a `reset`. `most` is in bytes; a block more may be kept for a moment. If
+    it is lowered, the next record that comes makes the oldest give way.
     """
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self._blocks: list[Block] = []
         self._bytes = 0
         self.floor: Position | None = None
@@ -61,7 +62,7 @@ class History:
     @property
     def full(self) -> bool:
         """Whether no older record fits in."""
-        return self._bytes >= self._most
+        return self._bytes >= self.most
 
     @property
     def seconds(self) -> float:
@@ -81,7 +82,7 @@ class History:
         _fill(self._blocks, records)
         self._bytes += sum(map(weight, records))
         self.end = records[-1].position
-        while self._bytes > self._most:
+        while self._bytes > self.most:
             oldest = self._blocks.pop(0)
             self._bytes -= oldest.weight
             self.floor = oldest.last

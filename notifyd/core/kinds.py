@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from notifyd.core.addresses import check_socket_path, parse_address, parse_host
+from notifyd.core.database_url import parse_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # A longer wait is a slip of units; and far longer ones overflow the event loop's timers.
 DAY = 86_400
 
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _MODULE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
 _USUAL_PORTS = {"http": 80, "https": 443}
@@ -133,6 +135,21 @@ def _check_prefix(text: str) -> None:
         raise ValueError("cannot be part of a key; use letters, digits, - and :, without braces")
 
 
+def _check_database_url(text: str) -> None:
+    if text:
+        parse_database(text)
+
+
+def _check_identifier(text: str) -> None:
+    if not _IDENTIFIER.fullmatch(text):
+        raise ValueError("is no plain name; write letters, digits and _, without a schema")
+
+
+def _check_identifier_or_empty(text: str) -> None:
+    if text:
+        _check_identifier(text)
+
+
 def _check_word(text: str) -> None:
     if not text or any(c <= " " for c in text):
         raise ValueError("is empty or has blanks; write a name")
@@ -169,11 +186,15 @@ ADDRESS = Kind(
 )
 BOOLEAN = Kind("true, false", bool)
 CONTROL = Kind("an absolute path, or empty", _check_control)
+DATABASE_URL = Kind("`postgresql://`, `mysql://`, `sqlite:///`, or empty", _check_database_url)
 DIRECTORY = Kind("an absolute path, or empty", _check_directory)
+IDENTIFIER = Kind("letters, digits and `_`", _check_identifier)
+IDENTIFIER_OR_EMPTY = Kind("letters, digits and `_`, or empty", _check_identifier_or_empty)
 MODULE = Kind("the dotted name of a module, or empty", _check_module)
 ORIGIN = Kind("`scheme://host[:port]`, as browsers send it", _check_origin)
 PATH = Kind("a path beginning with `/`, or empty", _check_path)
 PREFIX = Kind("text without blanks and braces", _check_prefix)
 PROXY = Kind("IP addresses, networks, `unix`", _check_proxy)
 REDIS_URL = Kind("`redis://`, `rediss://`, `unix://`, or empty", _check_redis_url)
+SECRET = Kind("any text", str)
 WORD = Kind("text without blanks", _check_word)

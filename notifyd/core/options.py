@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from notifyd.core import kinds
 from notifyd.core.kinds import SECONDS, numbers
 from notifyd.core.option_field import option
+from notifyd.core.options_django import Django
 from notifyd.core.options_server import Server
 
 if TYPE_CHECKING:
@@ -80,29 +81,7 @@ class Redis:
         "entries",
         "Roughly the most entries that `notifyd publish` leaves in the stream.",
         numbers(1),
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Django:
-    """The site whose users connect."""
-
-    settings: str = option(
-        "", "", "The site's settings module. Empty: DJANGO_SETTINGS_MODULE.", kinds.MODULE
-    )
-    path: str = option(
-        "",
-        "",
-        "Directory put in front of Python's search path, so that the settings can be imported."
-        " Empty: the working directory, behind everything else.",
-        kinds.DIRECTORY,
-    )
-    cache: str = option(
-        "default",
-        "",
-        "The alias in the site's CACHES whose address serves when neither redis.url nor the site's"
-        ' NOTIFYD["REDIS_URL"] names one.',
-        kinds.WORD,
+        reload=True,
     )
 
 
@@ -117,7 +96,11 @@ class Auth:
         numbers(1),
     )
     timeout: float = option(
-        20.0, "s", "Time for one authentication, from the token to the permissions.", SECONDS
+        20.0,
+        "s",
+        "Time for one authentication, from the token to the permissions.",
+        SECONDS,
+        reload=True,
     )
     statement_timeout: float = option(
         5.0, "s", "Time for one query, and for connecting to the database.", SECONDS
@@ -135,18 +118,21 @@ class Auth:
         "How long a connection, and those that follow it by tickets, may last until a new token"
         " is due; for each up to a fifth less, so that those who came together don't go together.",
         numbers(0, 30 * kinds.DAY, above=True),
+        reload=True,
     )
     ticket_ttl: float = option(
         900.0,
         "s",
         "How long a ticket admits a client that comes back, without a token. 0: no tickets.",
         numbers(0, kinds.DAY),
+        reload=True,
     )
     sweep: float = option(
         300.0,
         "s",
         "How often what each connected user may see is read anew, whatever was signalled.",
         SECONDS,
+        reload=True,
     )
     failures_per_second: float = option(
         10.0,

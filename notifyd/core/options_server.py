@@ -49,10 +49,21 @@ class Server:
         "Peers whose X-Forwarded-For is believed when the client's address is needed; unix is"
         " whoever connects through a Unix socket.",
         kinds.PROXY,
+        reload=True,
     )
-    handshake_timeout: float = option(10.0, "s", "Time for the opening handshake.", SECONDS)
+    handshake_timeout: float = option(
+        10.0,
+        "s",
+        "Time for the opening handshake.",
+        SECONDS,
+        reload=True,
+    )
     hello_timeout: float = option(
-        10.0, "s", "Time from the handshake to the client's first message.", SECONDS
+        10.0,
+        "s",
+        "Time from the handshake to the client's first message.",
+        SECONDS,
+        reload=True,
     )
     ping_interval: float = option(
         25.0,
@@ -61,7 +72,11 @@ class Server:
         SECONDS,
     )
     ping_timeout: float = option(
-        20.0, "s", "A client that has not answered a ping by then is dropped.", SECONDS
+        20.0,
+        "s",
+        "A client that has not answered a ping by then is dropped.",
+        SECONDS,
+        reload=True,
     )
     close_timeout: float = option(
         5.0,
@@ -125,6 +140,7 @@ class Server:
         "s",
         "A client that is behind and has taken nothing for so long is closed as too slow.",
         SECONDS,
+        reload=True,
     )
     history: int = option(
         33_554_432,
@@ -132,6 +148,7 @@ class Server:
         "What is kept of the stream in memory, for clients that are behind. Redis is asked for"
         " what is older.",
         numbers(1_048_576),
+        reload=True,
     )
     total_buffer: int = option(
         268_435_456,

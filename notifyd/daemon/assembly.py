@@ -6,7 +6,7 @@ a function that is called later.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from notifyd.core.audience import Vocabulary
 from notifyd.core.history import History
@@ -28,12 +28,12 @@ from notifyd.daemon.relay_feeder import Feeder
 from notifyd.daemon.server import Server
 from notifyd.daemon.server_debts import Debts
 from notifyd.daemon.server_succession import Succession
-from notifyd.daemon.service_limits import failures, most_connections, policy
+from notifyd.daemon.service_limits import failures, most_connections, policy, times
 from notifyd.daemon.tickets import Tickets
 from notifyd.daemon.timers import Timers
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Collection, Coroutine, Mapping
 
     from notifyd.core.audience import Audience
     from notifyd.core.handover import State
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from notifyd.daemon.client import Client
     from notifyd.daemon.config import Config
     from notifyd.daemon.metrics import Metrics
+
+
+_FAILURES: Final = frozenset({"auth.failures_per_second", "auth.failures_burst"})
+"""Where neither has changed, who has failed so far is still known after a reload."""
 
 
 class Assembly:
@@ -70,7 +74,7 @@ class Assembly:
             self.feeder,
             obey=lambda position, order: self.rechecks.obey(position, order),  # noqa: PLW0108 - built later
             restarted=self._restarted,
-            observe_latency=metrics.broadcast_latency_seconds.observe,
+            observe_latency=metrics.observe_latency,
             observe_fanout=metrics.fanout_seconds.observe,
         )
         self.backlog = Backlog(
@@ -86,10 +90,15 @@ class Assembly:
         self._build_logins(self.vocabulary)
         self._build_server()
 
-    async def reconfigure(self, config: Config) -> None:
-        """Take over what a reload may change; the rest of the configuration is as it was."""
-        address = self.config.redis.url
+    async def reconfigure(self, config: Config, changed: Collection[str]) -> None:
+        """Take over what a reload may change; the rest of the configuration is as it was.
+
+        All at once, but for the bus: when it moves, that is awaited.
+        """
         self.config, options = config, config.server
+        self.history.most = options.history
+        self._peers.trust(options.trusted_proxies)
+        self._timers.configure(times(options))
         self.admission.configure(
             path=options.path,
             most_per_address=options.max_connections_per_address,
@@ -101,8 +110,12 @@ class Assembly:
             total_buffer=options.total_buffer,
         )
         self.server.configure(policy(options), max_connections=most_connections(options))
-        self.authenticator.limit(failures(config.auth))
-        if config.redis.url != address:
+        self.authenticator.timeout = config.auth.timeout
+        if not _FAILURES.isdisjoint(changed):
+            self.authenticator.limit(failures(config.auth))
+        self.logins.configure(ttl=config.auth.ticket_ttl, lifetime=config.auth.lifetime)
+        self.sweep.interval = config.auth.sweep
+        if "redis.url" in changed:
             await self.bus.move(config.redis.url)
 
     def run(self) -> list[Coroutine[Any, Any, None]]:
@@ -181,32 +194,29 @@ class Assembly:
 
     def _build_server(self) -> None:
         options = self.config.server
+        self._peers = Peers(options.trusted_proxies)
         self.admission = Admission(
             self.hub,
             self.relay,
             self.logins,
             self.backlog,
-            Peers(options.trusted_proxies).address,
+            self._peers.address,
             path=options.path,
             most_per_address=options.max_connections_per_address,
             most_per_user=options.max_connections_per_user,
             ping=options.ping_interval,
         )
-        timers = Timers(
+        self._timers = Timers(
             self.relay,
+            times(options),
+            interval=options.ping_interval,
             position_of=self._position_of,
             ticket_frame=self.logins.ticket_frame,
-            handshake=options.handshake_timeout,
-            hello=options.hello_timeout,
-            farewell=options.close_timeout,
-            interval=options.ping_interval,
-            answer=options.ping_timeout,
-            progress=options.progress_timeout,
         )
         self.debts = Debts(
             self.feeder,
             self.relay,
-            timers,
+            self._timers,
             buffer=options.buffer,
             bare_buffer=options.bare_buffer,
             total_buffer=options.total_buffer,
@@ -214,7 +224,7 @@ class Assembly:
         self.server = Server(
             self.relay,
             self.admission,
-            timers,
+            self._timers,
             self.debts,
             policy(options),
             leave=self.feeder.leave,

@@ -57,6 +57,7 @@ class Authenticator:
     one query and for connecting. `failures` limits the failed attempts from each address.
     `observe` is told how long each attempt took that got as far as waiting for a thread.
     `position` tells up to where the stream was relayed; it is asked before the database is.
+    Another `timeout` is for authentications that begin from then on.
 
     `results` counts the outcomes.
     """
@@ -75,7 +76,7 @@ class Authenticator:
     ) -> None:
         self.results: dict[str, int] = dict.fromkeys(map(str, Result), 0)
         self._patience = Patience(statement_timeout)
-        self._timeout = timeout
+        self.timeout = timeout
         self.limit(failures)
         self._observe = observe
         self._closed = False
@@ -91,7 +92,7 @@ class Authenticator:
         )
 
     def limit(self, failures: Buckets) -> None:
-        """Limit failed attempts by these buckets from now on."""
+        """Limit failed attempts by these buckets from now on; what others knew is forgotten."""
         self._failures = failures
 
     @property
@@ -115,7 +116,7 @@ class Authenticator:
             self.count(refused.result, address)
             raise
         began = time.monotonic()
-        outcome = await self._queue.ask(Claim(token, bare), address, self._timeout)
+        outcome = await self._queue.ask(Claim(token, bare), address, self.timeout)
         self._observe(time.monotonic() - began)
         # What the client is to blame for has been charged already.
         if isinstance(outcome, Refused):
@@ -137,7 +138,7 @@ class Authenticator:
         """
         if self._closed:
             raise _stopping()
-        outcome = await self._queue.read(users, self._timeout if timeout is None else timeout)
+        outcome = await self._queue.read(users, self.timeout if timeout is None else timeout)
         if isinstance(outcome, Refused):
             raise outcome
         return outcome

@@ -6,9 +6,10 @@ import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from django.contrib.auth import get_user_model
 from django.db import Error, close_old_connections, connections, reset_queries, router
 from django.db.backends.signals import connection_created
+
+from notifyd.daemon.auth_rights import permission_fault, remedy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,12 +82,17 @@ def close_connections() -> None:
 
 
 def describe(error: Exception, *secrets: str) -> str:
-    """Return the kind of an error and its first line, without passwords and these secrets."""
+    """Return the kind of an error and its first line, without passwords and these secrets.
+
+    What to do follows if that is known.
+    """
     # What follows the first line quotes values of the row, or of the query.
     text = str(error).strip().partition("\n")[0]
     for secret in (*secrets, *_passwords()):
         text = text.replace(secret, "***")
-    return f"{type(error).__name__}: {text[:300]}".removesuffix(": ")
+    words = f"{type(error).__name__}: {text[:300]}".removesuffix(": ")
+    advice = remedy(error)
+    return f"{words}; {advice}" if advice else words
 
 
 def _passwords() -> Iterator[str]:
@@ -98,13 +104,15 @@ def _passwords() -> Iterator[str]:
 
 
 def database_fault(patience: float = 5.0) -> str | None:
-    """Return why the users can't be read, None if they can; waits `patience` seconds at most."""
+    """Return why the site's users and what they may see can't be read, None if they can.
+
+    It waits `patience` seconds at most for each connection and query.
+    """
     bounds = Patience(patience)
     try:
-        get_user_model()._default_manager.exists()  # noqa: SLF001 - documented all the same
+        return permission_fault()
     except Error as error:
         return describe(error)
     finally:
         bounds.end()
         close_connections()
-    return None

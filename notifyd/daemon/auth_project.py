@@ -21,10 +21,11 @@ from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import Error, connections, router
 from django.utils.module_loading import import_string
 
+from notifyd.daemon.auth_access import closed_fault
 from notifyd.daemon.auth_database import PrimaryRouter, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 SCOPE = "notifyd"
 """The scope of the tokens that are made for notifyd: they can't log in to the site."""
@@ -45,6 +46,8 @@ def setup(settings_module: str, path: str) -> None:
     if apps.ready:
         return
     if path:
+        if (fault := closed_fault(path)) is not None:
+            raise SetupError(f"[django] path {path!r} can't be read: {fault}.")
         if not Path(path).is_dir():
             raise SetupError(f"There is no directory {path!r}: correct [django] path.")
         if path not in sys.path:
@@ -69,14 +72,40 @@ def setup(settings_module: str, path: str) -> None:
         raise SetupError(_advice(module, error)) from error
 
 
+def set_up_without_project(values: Mapping[str, Any]) -> None:
+    """Set Django up with these settings; without a call nothing of the site's is imported.
+
+    A process can do this once; later calls change nothing. Raises SetupError.
+    """
+    if apps.ready:
+        return
+    try:
+        settings.configure(**values, LOGGING_CONFIG=None, DATABASE_ROUTERS=[PrimaryRouter()])
+        django.setup()
+    except ImproperlyConfigured as error:
+        # The driver of a database, for example, in a first line of many.
+        fault = str(error).partition("\n")[0].rstrip(".")
+        raise SetupError(
+            f"Django can't be set up: {fault}. Install what is missing into the environment that"
+            " runs notifyd, or set [django] python to one that has it."
+        ) from error
+
+
 def _advice(module: str, error: Exception) -> str:
     fault = f"{type(error).__name__}: {error}".rstrip(".")
     words = f"Django can't be set up with {module!r}: {fault}."
+    if isinstance(error, OSError) and isinstance(error.filename, str):
+        remedy = closed_fault(error.filename)
+        if remedy is not None:
+            return f"{words} The way there: {remedy}."
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return f"{words} Run `python -m django check` with these settings to see the fault."
     if f"{module}.".startswith(f"{error.name}."):
         return f"{words} Set [django] path to the directory that has manage.py."
-    return f"{words} Install what is missing into the environment that runs notifyd."
+    return (
+        f"{words} Install what is missing into the environment that runs notifyd, or set"
+        " [django] python to the site's virtual environment."
+    )
 
 
 def faults() -> list[str]:

@@ -42,6 +42,8 @@ __all__ = [
     "tail",
 ]
 
+_MOVED: Final = ConnectionError("[redis] url was changed to this address")
+
 PATIENCE: Final = 5.0
 """Seconds that the commands `publish` and `tail` wait for an answer."""
 
@@ -68,6 +70,7 @@ class Bus:
         self._timeout = timeout
         self._history = history
         self._readers: set[Reader[Any]] = set()
+        self._moves = 0
         self._closed = asyncio.Event()
         self.decided = asyncio.Event()
         self.archive = Archive(self._url, prefix=prefix, within=timeout)
@@ -87,6 +90,7 @@ class Bus:
         Raises ValueError with the words of check_url.
         """
         self._url.become(url)
+        self._moves += 1
         await self.archive.close()
         for reader in tuple(self._readers):
             await reader.close()
@@ -131,13 +135,14 @@ class Bus:
         self._readers.add(reader)
         try:
             while not self._closed.is_set():
-                delay = 0.0
+                delay, moves = 0.0, self._moves
                 try:
                     await reader.step()
                 except FAULTS as error:
                     await reader.close()
                     if not self._closed.is_set():
-                        delay = outage.failed(error)
+                        # Where we have left ourselves, the other end is not to blame.
+                        delay = outage.failed(error if moves == self._moves else _MOVED)
                 else:
                     outage.worked()
                 decided.set()

@@ -135,7 +135,7 @@ def render(config: Config) -> str:
         if f"[{option.section}]" not in lines:
             lines += ["", f"[{option.section}]"]
         value = option.of(config)
-        shown = literal(redact(value) if option.secret else value)
+        shown = literal(redact(value, option.name) if option.secret and value else value)
         lines.append(f"{option.name} = {shown}  # {config.sources.get(option.key, 'default')}")
     return "\n".join(lines[1:]) + "\n"
 

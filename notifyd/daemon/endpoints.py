@@ -20,8 +20,10 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
+from notifyd.core.addresses import Address
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger()
 
@@ -51,7 +53,7 @@ class Endpoints:
     ) -> None:
         self._render = render
         self._ready = ready
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._file: Path | None = None
         self._exchanges: set[asyncio.Task[None]] = set()
         self.address = ""
@@ -62,40 +64,37 @@ class Endpoints:
         host: str | None = None,
         port: int = 0,
         path: str | None = None,
-        sock: socket.socket | None = None,
+        lent: Sequence[socket.socket] = (),
     ) -> None:
-        """Listen on a host and port, on a Unix socket, or on one that somebody else has opened.
+        """Listen on a host and port, on a Unix socket, or on those that somebody else has opened.
 
         `address` then says where. Port 0 is any free one. Raises OSError where that address is not
         to be had.
         """
-        if sock is not None and sock.family == socket.AF_UNIX:
-            self._server = await asyncio.start_unix_server(self._connected, sock=sock)
-            self.address = f"unix:{sock.getsockname()}"
+        if lent:
+            # Not start_unix_server, also where they are Unix sockets: it would remove their files
+            # at the end (since Python 3.13).
+            for sock in lent:
+                self._servers.append(await asyncio.start_server(self._connected, sock=sock))
         elif path is not None:
-            self._server = await asyncio.start_unix_server(self._connected, path)
+            self._servers.append(await asyncio.start_unix_server(self._connected, path))
             self._file = Path(path)
             self._status = self._file.stat()
-            self.address = f"unix:{path}"
         else:
-            if sock is not None:
-                self._server = await asyncio.start_server(self._connected, sock=sock)
-            else:
-                self._server = await asyncio.start_server(self._connected, host, port)
-            host, port, *_ = self._server.sockets[0].getsockname()
-            self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            self._servers.append(await asyncio.start_server(self._connected, host, port))
+        self.address = ", ".join(_address(server.sockets[0]) for server in self._servers)
 
     async def close(self) -> None:
         """Stop listening and drop whoever is still connected; may be called again."""
-        if self._server is None:
-            return
         self._remove_file()
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for exchange in self._exchanges:
             exchange.cancel()
         await asyncio.gather(*self._exchanges, return_exceptions=True)
-        await self._server.wait_closed()
-        self._server = None
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers.clear()
 
     def _remove_file(self) -> None:
         # Another daemon may have put a socket of its own there since.
@@ -166,6 +165,14 @@ class Endpoints:
         if not failing:
             return _response(200, b"ok")
         return _response(503, json.dumps({"failing": dict(failing)}).encode(), _JSON)
+
+
+def _address(sock: socket.socket) -> str:
+    """Return where a socket listens, in the form of the configuration."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    return str(Address(host=name[0], port=name[1]))
 
 
 async def _receive(reader: asyncio.StreamReader) -> Request | None:

@@ -61,9 +61,15 @@ class Logins:
         self._ledger = ledger
         self._past = past
         self._relay = relay
+        self._entered = entered
         self._ttl = ttl
         self._lifetime = lifetime
-        self._entered = entered
+
+    def configure(self, *, ttl: float, lifetime: float) -> None:
+        """Go by these times from now on; a connection that is open ends when it was to end."""
+        self._ttl = ttl
+        self._lifetime = lifetime
+        self._tickets.configure(ttl=ttl, lifetime=lifetime)
 
     async def log_in(self, hello: Hello, address: str | None) -> Login:
         """Return the user whom the hello's token or ticket names. Raises Refused."""

@@ -60,6 +60,8 @@ class Metrics(Collector):
         self._versions = [notifyd.__version__, platform.python_version(), *libraries]
         self.authentication_seconds = self._histogram("authentication_seconds")
         self.broadcast_latency_seconds = self._histogram("broadcast_latency_seconds")
+        self.bus_latency_seconds = self._histogram("bus_latency_seconds")
+        self.relay_latency_seconds = self._histogram("relay_latency_seconds")
         self.fanout_seconds = self._histogram("fanout_seconds")
         self.recheck_seconds = self._histogram("recheck_seconds")
         self._registry.register(self)
@@ -70,6 +72,17 @@ class Metrics(Collector):
     def _histogram(self, name: str) -> Histogram:
         help_, unit = _TABLE[name].help, _TABLE[name].unit
         return Histogram(PREFIX + name, help_, unit=unit, registry=self._registry, buckets=BUCKETS)
+
+    def observe_latency(self, until_read: float, until_written: float, id_: str) -> None:
+        """Observe an event's latency: its two stages and their sum, in seconds.
+
+        Its id is the exemplar of each: a scraper that asks for OpenMetrics gets one for each
+        bound, and with it a slow event by name.
+        """
+        exemplar = {"event_id": id_}
+        self.bus_latency_seconds.observe(until_read, exemplar)
+        self.relay_latency_seconds.observe(until_written, exemplar)
+        self.broadcast_latency_seconds.observe(until_read + until_written, exemplar)
 
     def read(self, name: str, reader: Callable[[], Reading]) -> None:
         """Wire a counter or gauge: `reader` returns its value, or a value for each label value.

@@ -35,7 +35,18 @@ def _values(known: Iterable[object]) -> tuple[str, ...]:
     return tuple(label_text(value) for value in known)
 
 
+CHECKS: Final = ("listeners", "redis", "database", "draining")
+"""What readiness consists of; `draining` fails while the daemon stops."""
+
 METRICS: Final = (
+    Metric(
+        "ready",
+        "gauge",
+        ("check",),
+        "Whether a check of /readyz is passed: 1 or 0; with all of them the daemon is ready.",
+        "",
+        CHECKS,
+    ),
     Metric(
         "connections",
         "gauge",
@@ -101,6 +112,20 @@ METRICS: Final = (
         "histogram",
         (),
         "Time from an event's publication to its write to the last recipient; stream only.",
+        "seconds",
+    ),
+    Metric(
+        "bus_latency_seconds",
+        "histogram",
+        (),
+        "The first stage of that: from the publication until the daemon has read the event.",
+        "seconds",
+    ),
+    Metric(
+        "relay_latency_seconds",
+        "histogram",
+        (),
+        "The second stage: from there until the event is written to its last recipient.",
         "seconds",
     ),
     Metric(
@@ -228,6 +253,13 @@ METRICS: Final = (
         "gauge",
         (),
         "How late the event loop ran its latest timer.",
+        "seconds",
+    ),
+    Metric(
+        "event_loop_stall_seconds_total",
+        "counter",
+        (),
+        "Time for which the event loop did not turn, of stalls of more than 0.1 seconds.",
         "seconds",
     ),
     Metric(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import notifyd
+from notifyd.daemon.metrics_table import CHECKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,12 +20,16 @@ if TYPE_CHECKING:
 _PATIENCE: Final = 5.0
 """Seconds without Redis before readiness turns red: a blip should not empty a load balancer."""
 
+_STALL: Final = 0.1
+"""Seconds that the event loop may be late without having stalled: less is everyday work."""
+
 
 class Overview:
     """Looks at the parts of a service; the service tells it the rest, in its public attributes."""
 
-    def __init__(self, parts: Assembly) -> None:
+    def __init__(self, parts: Assembly, reloads: ReloadStats) -> None:
         self._parts = parts
+        self._reloads = reloads
         self._hub = parts.hub
         self._server = parts.server
         self._relay = parts.relay
@@ -31,15 +37,23 @@ class Overview:
         self._authenticator = parts.authenticator
         self._started = time.monotonic()
         self.listeners: list[str] = []
-        self.loop_lag = 0.0
         self.stopping = False
+        self._loop_lag = 0.0
+        self._stalled = 0.0
+
+    def turned(self, late: float) -> None:
+        """Take note that the event loop has run a timer, this many seconds late."""
+        self._loop_lag = late
+        if late > _STALL:
+            self._stalled += late
 
     def line(self) -> str:
         """Return the state in words, for `systemctl status`."""
         redis = "Redis connected" if self._bus.stats.up else "Redis away"
+        reload = "" if self._reloads.successful else ", the latest reload failed"
         return (
             f"{len(self._hub)} clients of {self._hub.users} users, {redis}, "
-            f"{self._deliveries} deliveries"
+            f"{self._deliveries} deliveries{reload}"
         )
 
     @property
@@ -62,13 +76,22 @@ class Overview:
             failing["database"] = f"it could not be read the last time{users}"
         return failing
 
+    def _passed(self) -> Mapping[str, bool]:
+        failing = self.failing()
+        return {check: check not in failing for check in CHECKS}
+
     async def status(self, _arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Answer `notifyd status`."""
-        bus_stats, relay = self._bus.stats, self._relay
+        bus_stats, relay, reloads = self._bus.stats, self._relay, self._reloads
+        read_at = dt.datetime.fromtimestamp(reloads.succeeded_at, dt.UTC)
         return {
             "version": notifyd.__version__,
             "pid": os.getpid(),
             "uptime": round(time.monotonic() - self._started, 3),
+            "configuration": {
+                "read_at": read_at.isoformat(timespec="seconds"),
+                "last_reload_successful": reloads.successful,
+            },
             "failing": dict(self.failing()),
             "listeners": self.listeners,
             "connections": self._server.phases(),
@@ -90,11 +113,12 @@ class Overview:
             "authentications": dict(self._authenticator.results),
         }
 
-    def wire(self, metrics: Metrics, reloads: ReloadStats) -> None:
+    def wire(self, metrics: Metrics) -> None:
         """Let the metrics read their counters and gauges here, at each scrape."""
         server, relay, link = self._server.stats, self._relay.stats, self._bus.stats
         replay = self._parts.feeder.stats
         readers: dict[str, Callable[[], Any]] = {
+            "ready": self._passed,
             "connections": self._server.phases,
             "connections_opened_total": lambda: server.opened,
             "connections_closed_total": lambda: server.closed,
@@ -119,9 +143,10 @@ class Overview:
             "clients_behind_total": lambda: self._parts.debts.behind,
             "slow_clients_total": lambda: self._parts.debts.slow,
             "messages_ignored_total": lambda: server.ignored,
-            "event_loop_lag_seconds": lambda: self.loop_lag,
-            "config_last_reload_successful": lambda: int(reloads.successful),
-            "config_last_reload_success_timestamp_seconds": lambda: reloads.succeeded_at,
+            "event_loop_lag_seconds": lambda: self._loop_lag,
+            "event_loop_stall_seconds_total": lambda: self._stalled,
+            "config_last_reload_successful": lambda: int(self._reloads.successful),
+            "config_last_reload_success_timestamp_seconds": lambda: self._reloads.succeeded_at,
         }
         for name, reader in readers.items():
             metrics.read(name, reader)

@@ -23,6 +23,10 @@ class Peers:
     """Knows the proxies whose word is believed."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
+        self.trust(trusted)
+
+    def trust(self, trusted: Iterable[str]) -> None:
+        """Believe these from now on, and no others."""
         names = list(trusted)
         self._unix = UNIX in names
         self._networks = [ipaddress.ip_network(n, strict=False) for n in names if n != UNIX]

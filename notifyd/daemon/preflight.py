@@ -6,7 +6,9 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Final
 
-from notifyd.daemon import auth_project, bus
+from notifyd.core.literals import quote
+from notifyd.core.site_settings import brought_settings
+from notifyd.daemon import auth_project, auth_virtualenv, bus
 from notifyd.daemon.config import ConfigError
 
 if TYPE_CHECKING:
@@ -25,11 +27,9 @@ def resolve(config: Config) -> Config:
 
     Raises ConfigError with everything that keeps the daemon from running.
     """
+    _check_python(config)
     try:
-        auth_project.setup(config.django.settings, config.django.path)
-        if not config.django.settings:
-            module = os.environ["DJANGO_SETTINGS_MODULE"]
-            config = _set(config, "django.settings", module, "environment DJANGO_SETTINGS_MODULE")
+        config = _set_up(config)
         for key, name in _SHARED.items():
             value = auth_project.site_option(name)
             if value and key not in config.sources:
@@ -46,6 +46,32 @@ def resolve(config: Config) -> Config:
     if faults:
         raise ConfigError(faults)
     return config
+
+
+def cautions(config: Config) -> list[str]:
+    """Return what is odd about the site's environment; `resolve` has found it to be of use."""
+    return auth_virtualenv.warnings(config.django.python) if config.django.python else []
+
+
+def _check_python(config: Config) -> None:
+    python = config.django.python
+    try:
+        if python:
+            auth_virtualenv.packages(python)
+    except auth_virtualenv.VirtualenvError as error:
+        source = config.sources.get("django.python", "default")
+        raise ConfigError([f"django.python = {quote(python)} ({source}) {error}."]) from error
+
+
+def _set_up(config: Config) -> Config:
+    if config.django.database:
+        auth_project.set_up_without_project(brought_settings(config.django))
+        return config
+    auth_project.setup(config.django.settings, config.django.path)
+    if config.django.settings:
+        return config
+    module = os.environ["DJANGO_SETTINGS_MODULE"]
+    return _set(config, "django.settings", module, "environment DJANGO_SETTINGS_MODULE")
 
 
 def _set(config: Config, key: str, value: str, source: str) -> Config:

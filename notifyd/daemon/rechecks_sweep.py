@@ -31,13 +31,14 @@ class Sweep(Generic[Member]):
     """Reads each connected user anew, `interval` seconds after the last time at most.
 
     Their clients stay live meanwhile. If it fails they keep what they may see, and the failure is
-    logged and counted: only orders are so urgent that nobody may go on without being read.
+    logged and counted: only orders are so urgent that nobody may go on without being read. Another
+    interval counts for each user when the present one is over.
     """
 
     def __init__(self, hub: Hub[Member], readings: Readings[Member], *, interval: float) -> None:
         self._hub = hub
         self._readings = readings
-        self._interval = interval
+        self.interval = interval
         self._agenda = Agenda[str]()
 
     def entered(self, user: str, read_at: float) -> None:
@@ -47,15 +48,14 @@ class Sweep(Generic[Member]):
 
     async def run(self) -> None:
         """Read those who are due, for ever."""
-        step = min(_STEP, self._interval / 10)
         while True:
-            await asyncio.sleep(step)
+            await asyncio.sleep(min(_STEP, self.interval / 10))
             while users := self._agenda.due(time.monotonic(), AT_ONCE):
                 await self._sweep([user for user in users if user in self._hub])
 
     def _schedule(self, user: str, age: float = 0.0) -> None:
         spread = 1 - _JITTER * random.random()  # noqa: S311 - no secret
-        self._agenda.add(user, time.monotonic() + max(0.0, self._interval * spread - age))
+        self._agenda.add(user, time.monotonic() + max(0.0, self.interval * spread - age))
 
     async def _sweep(self, users: list[str]) -> None:
         if not users:

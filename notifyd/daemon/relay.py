@@ -55,8 +55,8 @@ class Relay(Generic[Member]):
     `obey` is given the order of each control entry, with its position, when everything before it
     was relayed and nothing behind it. `restarted` hears that the position became known or jumped,
     and why. `observe_latency` gets, for each event of the stream, the seconds from its publication
-    (the time in its id, by Redis' clock) until it was written to its last live recipient;
-    `observe_fanout` the seconds each batch took.
+    (the time in its id, by Redis' clock) until it was read, those until it was written to its last
+    live recipient, and its id; `observe_fanout` the seconds each batch took.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Relay(Generic[Member]):
         *,
         obey: Callable[[Position, Order], None],
         restarted: Callable[[Position, str], None],
-        observe_latency: Callable[[float], None],
+        observe_latency: Callable[[float, float, str], None],
         observe_fanout: Callable[[float], None],
     ) -> None:
         self._hub = hub
@@ -146,18 +146,19 @@ class Relay(Generic[Member]):
         self._restarted(position, item.gap or "the daemon has just found its event bus")
 
     async def _relay(self, entries: Sequence[RawEntry]) -> None:
-        started = time.perf_counter()
-        self.stats.lag = max(0.0, _age(entries[-1][0]))
+        started, read_at = time.perf_counter(), time.time()
+        self.stats.lag = max(0.0, read_at - _published(entries[-1][0]))
         parsed = [self._parse(entry, "stream") for entry in entries]
         records = [to_record(entry, each) for entry, each in zip(entries, parsed, strict=True)]
         await self._write(
             self._hub.deliveries([(each.rule, each.frame) for each in records if each.rule])
         )
         self._history.append(records)
-        self._observe_fanout(time.perf_counter() - started)
+        took = time.perf_counter() - started
+        self._observe_fanout(took)
         for event in parsed:
             if isinstance(event, Event):
-                self._observe_age(event.id)
+                self._observe(event.id, read_at, took)
             elif isinstance(event, Control):
                 self._obey(parse_position(event.id), self._order(event))
         self._feeder.advanced()
@@ -212,14 +213,14 @@ class Relay(Generic[Member]):
                     await asyncio.sleep(0)
                     turn_ends = time.perf_counter() + _TURN
 
-    def _observe_age(self, id_: str | None) -> None:
-        age = _age(id_)
+    def _observe(self, id_: str | None, read_at: float, took: float) -> None:
+        age = read_at - _published(id_)
         if age < 0:
             self.stats.clamped += 1
-        self._observe_latency(max(0.0, age))
+        self._observe_latency(max(0.0, age), took, str(id_))
 
 
-def _age(id_: str | None) -> float:
-    """Return the seconds since the stream gave out the id, by Redis' clock against ours."""
+def _published(id_: str | None) -> float:
+    """Return when the stream gave out the id, as Unix time by Redis' clock."""
     assert id_ is not None
-    return time.time() - int(id_.partition("-")[0]) / 1000
+    return int(id_.partition("-")[0]) / 1000

@@ -68,9 +68,9 @@ class Service:
         self.metrics = Metrics()
         self._notifier = Notifier()
         self._parts = parts = Assembly(config, self.metrics)
-        self._overview = Overview(parts)
         self._reload = Reload(parts, self._notifier, read)
-        self._overview.wire(self.metrics, self._reload.stats)
+        self._overview = Overview(parts, self._reload.stats)
+        self._overview.wire(self.metrics)
         self._endpoints = Endpoints(render=self.metrics.render, ready=self._overview.failing)
         self._passed = Passed(os.environ, os.getpid())
         self._store = Store(os.environ)
@@ -183,7 +183,7 @@ class Service:
             due += _TICK
             await asyncio.sleep(due - loop.time())
             now = loop.time()
-            self._overview.loop_lag = now - due
+            self._overview.turned(now - due)
             # After a stall, go on from here: the turns that were missed are over.
             due = max(due, now - _TICK)
             self._parts.server.tick(now)

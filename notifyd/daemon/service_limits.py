@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from notifyd.core.limits import Buckets
 from notifyd.core.session import Policy
+from notifyd.daemon.timers import Times
 
 if TYPE_CHECKING:
     from notifyd.core.options import Auth, Server
@@ -31,6 +32,17 @@ def policy(options: Server) -> Policy:
         origins=[None, *(options.origins or [_LOOPBACK_ORIGINS])],
         max_message=options.max_message,
         messages_per_second=options.messages_per_second,
+    )
+
+
+def times(options: Server) -> Times:
+    """Return how long clients may take for what they have to do, by the options."""
+    return Times(
+        handshake=options.handshake_timeout,
+        hello=options.hello_timeout,
+        farewell=options.close_timeout,
+        answer=options.ping_timeout,
+        progress=options.progress_timeout,
     )
 
 

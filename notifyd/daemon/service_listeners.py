@@ -33,7 +33,8 @@ class Listeners:
         self, config: Config, passed: Passed, inherited: Sequence[socket.socket] = ()
     ) -> None:
         self._config = config
-        self._passed = {name: passed.sockets(name) for name in passed.names}
+        self._passed = passed.listeners()
+        self._rest = passed
         self._inherited = inherited
         self._used: set[socket.socket] = set()
         self.public: list[listener.Listener] = []
@@ -49,13 +50,15 @@ class Listeners:
             for sock in sockets:
                 stack.callback(sock.close)
         await self._open_admin(stack, endpoints)
-        for text in self._config.server.listen:
-            for sock in self._find("server.listen", text):
-                lent = any(sock in sockets for sockets in self._passed.values())
-                opened = listener.Listener(sock, accepted, lent=lent)
-                stack.callback(opened.close)
-                self.public.append(opened)
-                log.info("listener.opened", address=opened.address)
+        addresses = self._config.server.listen
+        found = [sock for text in addresses for sock in self._find("server.listen", text)]
+        # One may have been meant twice, by its name and by its address.
+        for sock in dict.fromkeys(found):
+            lent = any(sock in sockets for sockets in self._passed.values())
+            opened = listener.Listener(sock, accepted, lent=lent)
+            stack.callback(opened.close)
+            self.public.append(opened)
+            log.info("listener.opened", address=opened.address)
         log.info("listener.opened", address=endpoints.address, serves="admin")
         self._close_unused()
 
@@ -69,7 +72,7 @@ class Listeners:
         )
         try:
             if open_already:
-                await endpoints.start(sock=self._find("admin.listen", text)[0])
+                await endpoints.start(lent=self._find("admin.listen", text))
             else:
                 await endpoints.start(
                     host=address.host, port=address.port, path=address.path or None
@@ -110,3 +113,6 @@ class Listeners:
                 if sock not in self._used:
                     log.warning("listener.unused", name=name, address=listener.name(sock))
                     sock.close()
+        for name in self._rest.names:
+            log.warning("listener.unused", name=name, address="none: it does not listen")
+        self._rest.close()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from notifyd.core.conflicts import RULES, apply
 from notifyd.core.reloads import merge
 from notifyd.daemon import logs
 from notifyd.daemon.config import ConfigError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from notifyd.daemon.systemd import Notifier
 
 log = structlog.stdlib.get_logger()
+
+_TOGETHER: Final = "That is so until a restart, for which {} waits: restart the daemon instead."
 
 
 @dataclass(slots=True)
@@ -47,6 +50,8 @@ class Reload:
 
     async def command(self, _arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Answer `reload`: which options have changed, and which wait for a restart."""
+        # Before that the service manager must not hear that the daemon is ready.
+        await self._parts.bus.decided.wait()
         self._notifier.reloading()
         try:
             return await self._reload()
@@ -71,11 +76,14 @@ class Reload:
         wanted, warnings = self._read()
         for warning in warnings:
             log.warning("config.warned", detail=warning)
-        running = self._parts.config
-        merged = merge(running, wanted)
+        merged = merge(self._parts.config, wanted)
+        if faults := apply(RULES, merged.config, ()):
+            # What is right as a whole may not be beside what has to wait: origins left out, for
+            # example, where the address that needs them is still listened at.
+            raise ConfigError([*faults, _TOGETHER.format(", ".join(merged.waiting))])
         if "log.level" in merged.changed or "log.format" in merged.changed:
             logs.configure(merged.config.log.level, merged.config.log.format)
-        await self._parts.reconfigure(merged.config)
+        await self._parts.reconfigure(merged.config, merged.changed)
         self.stats.successful, self.stats.succeeded_at = True, time.time()
         log.info("config.reloaded", changed=merged.changed, waiting=merged.waiting)
         return {"changed": merged.changed, "waiting": merged.waiting}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import stat
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -46,14 +47,36 @@ class Passed:
         return self._descriptors.pop(name, [])
 
     def sockets(self, name: str) -> list[socket.socket]:
-        """Return the listening sockets of that name, the caller's as well."""
+        """Return the sockets of that name, the caller's as well."""
         sockets = [socket.socket(fileno=descriptor) for descriptor in self.take(name)]
         for sock in sockets:
             sock.setblocking(False)
         return sockets
+
+    def listeners(self) -> dict[str, list[socket.socket]]:
+        """Return the stream sockets that listen, by their names, the caller's from now on.
+
+        What has a name in common with something else, a datagram socket for example, stays here.
+        """
+        listening = [
+            name for name, each in self._descriptors.items() if all(_listens(one) for one in each)
+        ]
+        return {name: self.sockets(name) for name in listening}
 
     def close(self) -> None:
         """Close what nobody has taken."""
         for name in self.names:
             for descriptor in self.take(name):
                 os.close(descriptor)
+
+
+def _listens(descriptor: int) -> bool:
+    """Return whether this is a stream socket that listens, and no FIFO, for example."""
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        return False
+    sock = socket.socket(fileno=descriptor)
+    try:
+        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        return sock.type == socket.SOCK_STREAM and bool(listens)
+    finally:
+        sock.detach()

@@ -97,12 +97,16 @@ class Tickets:
 
     def __init__(self, vocabulary: Vocabulary, *, ttl: float, lifetime: float) -> None:
         self._vocabulary = vocabulary
-        self._ttl = ttl
-        self._lifetime = lifetime
+        self.configure(ttl=ttl, lifetime=lifetime)
         self._signer = Signer(salt=_SALT, sep=".")
         self._nobody = Audience.build(vocabulary)
         self._pack = functools.lru_cache(_DISTINCT)(self._pack_anew)
         self._unpack = functools.lru_cache(_DISTINCT)(self._unpack_anew)
+
+    def configure(self, *, ttl: float, lifetime: float) -> None:
+        """Open tickets by these times from now on, whenever they were issued."""
+        self._ttl = ttl
+        self._lifetime = lifetime
 
     def issue(self, login: Login, epoch: str | None, now: float) -> str:
         """Return a ticket for the login, whose position is one of the history `epoch`."""

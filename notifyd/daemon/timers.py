@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from notifyd.core.deadlines import Deadlines, Wheel
 from notifyd.core.protocol import PING_FRAME, CloseCode, ping_frame
@@ -27,8 +27,20 @@ class Stream(Protocol):
         """Call the action between two batches."""
 
 
+class Times(NamedTuple):
+    """How long something may take, in seconds."""
+
+    handshake: float
+    hello: float
+    farewell: float
+    answer: float
+    """To a ping."""
+    progress: float
+    """Until a client that owes something has taken some of it."""
+
+
 class Timers:
-    """The clients by what they are waiting for. All times are in seconds.
+    """The clients by what they are waiting for. They are pinged every `interval` seconds.
 
     A client has one deadline at a time, first for the handshake, then for the hello; at the end,
     for its farewell. Between them it has its turn in the keepalive, and while it owes something it
@@ -41,27 +53,34 @@ class Timers:
     def __init__(
         self,
         stream: Stream,
+        times: Times,
         *,
+        interval: float,
         position_of: Callable[[Client], str | None],
         ticket_frame: Callable[[Client, float], bytes],
-        handshake: float,
-        hello: float,
-        farewell: float,
-        interval: float,
-        answer: float,
-        progress: float,
     ) -> None:
         self._stream = stream
         self._position_of = position_of
         self._ticket_frame = ticket_frame
-        self._handshakes = Deadlines[Client](handshake)
-        self._hellos = Deadlines[Client](hello)
-        self._farewells = Deadlines[Client](farewell)
+        self._handshakes = Deadlines[Client](times.handshake)
+        self._hellos = Deadlines[Client](times.hello)
+        self._farewells = Deadlines[Client](times.farewell)
         self._wheel = Wheel[Client](interval, _SLOTS)
-        self._answers = Deadlines[tuple[float, int]](answer)
-        self._progress = Deadlines[Client](progress)
+        self._answers = Deadlines[tuple[float, int]](times.answer)
+        self._progress = Deadlines[Client](times.progress)
         # What those who must make progress had taken when their time began.
         self._taken: dict[Client, int] = {}
+
+    def configure(self, times: Times) -> None:
+        """Go by these times from now on, for whoever is waited for, too.
+
+        The interval stays: clients were told it, and take a later ping for a dead link.
+        """
+        self._handshakes.change(times.handshake)
+        self._hellos.change(times.hello)
+        self._farewells.change(times.farewell)
+        self._answers.change(times.answer)
+        self._progress.change(times.progress)
 
     def expect_handshake(self, client: Client, now: float) -> None:
         """Give the client its time for the opening handshake."""

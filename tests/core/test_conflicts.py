@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 
 from notifyd.core.conflicts import CAUTIONS, RULES, apply
-from notifyd.core.options import Admin, Auth, Config, Server
+from notifyd.core.options import Admin, Auth, Config, Django, Redis, Server
 
 SITE = ("https://www.example.com",)
+DATABASE = "postgresql://notifyd:hunter2@/mysite"
+BUS = Redis(url="redis://localhost/1")
 
 
 @pytest.mark.parametrize(
@@ -16,6 +18,8 @@ SITE = ("https://www.example.com",)
         Config(server=Server(listen=("localhost:0", "localhost:0", "[::1]:0", "unix:/run/x"))),
         Config(server=Server(trusted_proxies=("unix", "10.0.0.0/8"))),
         Config(auth=Auth(timeout=5.0, statement_timeout=5.0)),
+        Config(django=Django(settings="mysite.settings")),
+        Config(django=Django(database=DATABASE, secret_key="x", user_table="people"), redis=BUS),
         Config(server=Server(buffer=70_000, bare_buffer=70_000, total_buffer=70_000)),
     ],
 )
@@ -53,6 +57,45 @@ def test_harmony(config: Config) -> None:
             (
                 "auth.statement_timeout = 5.0 (default) is more than the whole authentication has;"
                 " make it at most auth.timeout (4.0)."
+            ),
+        ),
+        (
+            Config(
+                django=Django(database=DATABASE, secret_key="x", settings="mysite.settings"),
+                redis=BUS,
+            ),
+            (
+                'django.settings = "mysite.settings" (default) names the site\'s own settings,'
+                " which know their database; unset django.database to use them, or this to use"
+                " those that notifyd brings."
+            ),
+        ),
+        (
+            Config(django=Django(secret_key="x")),
+            (
+                'django.database = "" (default) must be set, because django.secret_key is; write'
+                " postgresql://USER:PASSWORD@HOST/NAME, or unset django.secret_key."
+            ),
+        ),
+        (
+            Config(django=Django(user_pk="uuid")),
+            (
+                'django.database = "" (default) must be set, because django.user_pk is; write'
+                " postgresql://USER:PASSWORD@HOST/NAME, or unset django.user_pk."
+            ),
+        ),
+        (
+            Config(django=Django(database=DATABASE), redis=BUS),
+            (
+                'django.secret_key = "" (default) must be set, because django.database is; write'
+                " the site's SECRET_KEY."
+            ),
+        ),
+        (
+            Config(django=Django(database=DATABASE, secret_key="x")),
+            (
+                'redis.url = "" (default) must be set, because django.database is, and the site\'s'
+                " cache is unknown then; write redis://HOST:PORT/DB."
             ),
         ),
         (

@@ -50,6 +50,18 @@ def test_adding_again_starts_over() -> None:
     assert deadlines.due(12) == ["a"]
 
 
+def test_another_time() -> None:
+    """Another time counts for the items that wait, and their order stays."""
+    deadlines: Deadlines[str] = Deadlines(10)
+    deadlines.add("a", 0)
+    deadlines.add("b", 3)
+    deadlines.change(5)
+    deadlines.add("c", 4)
+    assert deadlines.due(5) == ["a"]
+    assert deadlines.due(8) == ["b"]
+    assert deadlines.due(9) == ["c"]
+
+
 @given(st.lists(st.tuples(st.sampled_from(["add", "discard", "due"]), st.integers(0, 5))))
 def test_deadlines_agree_with_a_dict(steps: list[tuple[str, int]]) -> None:
     """Exactly those are due that were added long enough ago and not discarded."""

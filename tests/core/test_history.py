@@ -217,6 +217,15 @@ def test_more_than_fits_in() -> None:
     assert numbers(history.after((3, 0))) == [4]
 
 
+def test_a_lower_bound() -> None:
+    """When the bound is lowered, the next record makes the oldest give way."""
+    history = history_of(1, 2, 3, extra=BLOCK_BYTES)
+    history.most = 2 * BLOCK_BYTES
+    assert len(history) == 3
+    history.append(run(4))
+    assert (len(history), history.floor) == (2, (2, 0))
+
+
 def test_older_records_are_added() -> None:
     """Records from before the floor are put at the beginning, and the floor is lowered."""
     history = History(PLENTY)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,27 +18,34 @@ from notifyd.daemon.auth_database import PrimaryRouter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 pytest_plugins = ["newsroom_fixtures"]
 
+TESTS = Path(__file__).parents[1]
 
-def set_up(module: str, path: str, folder: Path, **environ: str) -> str:
-    """Set Django up in a process of its own, and return what it says."""
+
+def set_up(
+    module: str, path: str, folder: Path, *, context: str = "nullcontext", **environ: str
+) -> str:
+    """Set Django up in a process of its own, as somebody else perhaps, and return what it says."""
     script = (
         "import sys\n"
+        "from contextlib import nullcontext\n"
+        "from unprivileged import unprivileged\n"
         "from notifyd.daemon import auth\n"
         "try:\n"
+        f"  with {context}():\n"
         "    auth.setup(*sys.argv[1:])\n"
         "    auth.setup(*sys.argv[1:])\n"
         "    print(auth.faults() or 'ready')\n"
         "except auth.SetupError as error:\n"
         "    print(error)\n"
     )
+    python_path = os.pathsep.join([environ.pop("PYTHONPATH", str(TESTS)), str(TESTS)])
     run = subprocess.run(
         [sys.executable, "-c", script, module, path],
         cwd=folder,
-        env={"PATH": os.environ["PATH"], **environ},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": python_path, **environ},
         capture_output=True,
         text=True,
         check=False,
@@ -67,42 +75,59 @@ def test_setup_of_logs(tmp_path: Path) -> None:
     assert set_up("mine", str(tmp_path), tmp_path, PYTHONPATH=str(SITE)) == "ready"
 
 
-def test_setup_without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setup_without_settings(tmp_path: Path) -> None:
     """Without any settings module the error names both places to set one."""
-    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
-    with pytest.raises(auth.SetupError, match=r"set \[django\] settings, or DJANGO_SETTINGS_MOD"):
-        auth.setup("", "")
+    assert "set [django] settings, or DJANGO_SETTINGS_MODULE" in set_up("", "", tmp_path)
 
 
-def test_setup_without_directory() -> None:
+def test_setup_without_directory(tmp_path: Path) -> None:
     """A path that is no directory is named."""
-    with pytest.raises(auth.SetupError, match=r"no directory '/nowhere': correct \[django\] path"):
-        auth.setup("newsroom.settings", "/nowhere")
+    words = set_up("newsroom.settings", "/nowhere", tmp_path)
+    assert words == "There is no directory '/nowhere': correct [django] path."
 
 
-def test_setup_outside_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setup_behind_a_closed_directory(folder: Path, tmp_path: Path) -> None:
+    """A path that the daemon may not enter is told with what is in the way."""
+    folder.chmod(0o755)
+    (folder / "ada" / "site").mkdir(parents=True)
+    (folder / "ada").chmod(0)
+    words = set_up("x", f"{folder}/ada/site", tmp_path, context="unprivileged")
+    assert words.startswith(f"[django] path '{folder}/ada/site' can't be read: {folder}/ada is cl")
+
+
+def test_setup_with_a_closed_file(folder: Path, tmp_path: Path) -> None:
+    """Settings that read what the daemon may not are told with what is in the way."""
+    secret = folder / "secret"
+    secret.touch()
+    secret.chmod(0)
+    (folder / "closed_settings.py").write_text(f"open({str(secret)!r})\n")
+    folder.chmod(0o755)
+    words = set_up("closed_settings", str(folder), tmp_path, context="unprivileged")
+    assert f"PermissionError: [Errno 13] Permission denied: '{secret}'. The way there: " in words
+    assert f"{secret} is closed to the user " in words
+
+
+def test_setup_outside_the_path(tmp_path: Path) -> None:
     """Settings that can't be found lack the directory in the search path."""
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "")
-    with pytest.raises(auth.SetupError, match=r"Set \[django\] path to the directory that has ma"):
-        auth.setup("nowhere.settings", "")
+    words = set_up("nowhere.settings", "", tmp_path)
+    assert words.endswith("Set [django] path to the directory that has manage.py.")
 
 
-def test_setup_without_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Settings that import what is not installed need an installation."""
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "")
-    monkeypatch.setattr(sys, "path", [*sys.path])
+def test_setup_without_library(tmp_path: Path) -> None:
+    """Settings that import what is not installed need an installation, or the site's own."""
     (tmp_path / "their_settings.py").write_text("import a_library_of_theirs\n")
-    with pytest.raises(auth.SetupError, match=r"Install what is missing into the environment"):
-        auth.setup("their_settings", str(tmp_path))
+    words = set_up("their_settings", str(tmp_path), tmp_path)
+    assert words.endswith(
+        "Install what is missing into the environment that runs notifyd, or set [django] python to"
+        " the site's virtual environment."
+    )
 
 
-def test_setup_of_broken_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_setup_of_broken_settings(tmp_path: Path) -> None:
     """Whatever the settings raise is in the error, which says how to see more."""
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "")
-    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "broken_settings.py").write_text("{}['DATABASE']\n")
-    with pytest.raises(auth.SetupError, match=r"KeyError: 'DATABASE'\. Run `python -m django che"):
-        auth.setup("broken_settings", str(tmp_path))
+    words = set_up("broken_settings", str(tmp_path), tmp_path)
+    assert "KeyError: 'DATABASE'. Run `python -m django check` with" in words
 
 
 def test_primary(newsroom: Newsroom) -> None:

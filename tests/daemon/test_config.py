@@ -279,6 +279,20 @@ def test_rendering(tmp_path: Path) -> None:
     assert load(write(tmp_path / "x", text), {}) == (config, [])
 
 
+def test_rendering_hides_keys() -> None:
+    """A secret that is no address is masked whole, and one that is unset is seen to be."""
+    environ = {
+        "NOTIFYD_DJANGO_DATABASE": f"postgresql://me:{PASSWORD}@/mysite",
+        "NOTIFYD_DJANGO_SECRET_KEY": PASSWORD,
+        "NOTIFYD_REDIS_URL": "redis://x/1",
+    }
+    text = render(load(None, environ, default_path="/nowhere")[0])
+    assert 'database = "postgresql://me:***@/mysite"  #' in text
+    assert 'secret_key = "***"  #' in text
+    assert "secret_key_fallbacks = []  # default" in text
+    assert PASSWORD not in text
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [

@@ -55,7 +55,7 @@ class House:
             Feeder(hub, history, left_behind=lambda _: None),
             obey=lambda _position, _order: None,
             restarted=lambda _position, _reason: None,
-            observe_latency=lambda _: None,
+            observe_latency=lambda *_: None,
             observe_fanout=lambda _: None,
         )
         self.history = history

@@ -185,3 +185,29 @@ def test_label_values_are_unique() -> None:
     values = [metric.values for metric in METRICS]
     assert all(len(set(known)) == len(known) for known in values)
     assert not any(isinstance(value, enum.Enum) for known in values for value in known)
+
+
+def test_the_stages_of_latency() -> None:
+    """Both stages of an event's latency are observed, and their sum."""
+    metrics = wired()
+    metrics.observe_latency(0.02, 0.3, "7-0")
+    sums = {
+        name: next(iter(samples(metrics, f"notifyd_{name}_latency_seconds_sum").values()))
+        for name in ("bus", "relay", "broadcast")
+    }
+    assert sums == {"bus": 0.02, "relay": 0.3, "broadcast": 0.32}
+
+
+def test_exemplars() -> None:
+    """OpenMetrics names an event for each bound of the latency; the plain text does not."""
+    metrics = wired()
+    metrics.observe_latency(0.02, 0.3, "7-0")
+    text = metrics.render(OPENMETRICS)[0].decode()
+    exemplars = [
+        sample.exemplar.labels
+        for family in openmetrics.text_string_to_metric_families(text)  # type: ignore[no-untyped-call] # the library doesn't say
+        for sample in family.samples
+        if sample.exemplar
+    ]
+    assert exemplars == [{"event_id": "7-0"}] * 3
+    assert "event_id" not in metrics.render("")[0].decode()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -7,7 +8,7 @@ from django.test.utils import override_settings
 from newsrooms import Newsroom
 
 from notifyd.daemon.config import ConfigError, load
-from notifyd.daemon.preflight import resolve
+from notifyd.daemon.preflight import cautions, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,3 +72,20 @@ def test_site_without_redis(empty: str) -> None:
     """A site that has no Redis at all is refused, with what to set."""
     with override_settings(CACHES={}, NOTIFYD={}), pytest.raises(ConfigError, match="no 'default'"):
         resolve(load(empty, {})[0])
+
+
+def test_python_that_is_none(empty: str) -> None:
+    """An environment that can't be used is refused, with where it is named."""
+    with pytest.raises(ConfigError) as raised:
+        resolve(load(empty, {"NOTIFYD_DJANGO_PYTHON": "/nowhere"})[0])
+    [fault] = raised.value.faults
+    assert fault == (
+        'django.python = "/nowhere" (environment NOTIFYD_DJANGO_PYTHON) does not exist; write the'
+        " path of the site's virtual environment."
+    )
+
+
+def test_cautions(empty: str) -> None:
+    """The environment that notifyd itself runs in is no cause for warnings."""
+    assert cautions(load(empty, {"NOTIFYD_DJANGO_PYTHON": sys.prefix})[0]) == []
+    assert cautions(load(empty, {})[0]) == []

@@ -41,7 +41,7 @@ class Bench:
             self.feeder,
             obey=lambda _position, _order: None,
             restarted=lambda _position, _reason: None,
-            observe_latency=lambda _seconds: None,
+            observe_latency=lambda *_: None,
             observe_fanout=lambda _seconds: None,
         )
         self.backlog = Backlog(

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 def give(monkeypatch: pytest.MonkeyPatch) -> Give:
     """Return what systemd passes: sockets by their names, in this order."""
 
-    def give(**sockets: socket.socket) -> Passed:
+    def give(*sockets: tuple[str, socket.socket]) -> Passed:
         # Their numbers follow each other, as those of systemd do.
-        first = max((sock.fileno() for sock in sockets.values()), default=0) + 100
-        for number, sock in enumerate(sockets.values()):
+        first = max((sock.fileno() for _, sock in sockets), default=0) + 100
+        for number, (_, sock) in enumerate(sockets):
             os.dup2(sock.fileno(), first + number)
             sock.close()
         monkeypatch.setattr(systemd_sockets, "_FIRST", first)
         environ = {
             "LISTEN_PID": "7",
             "LISTEN_FDS": str(len(sockets)),
-            "LISTEN_FDNAMES": ":".join(sockets),
+            "LISTEN_FDNAMES": ":".join(name for name, _ in sockets),
         }
         return Passed(environ, 7)
 
@@ -51,7 +51,7 @@ def config(*listen: str, admin: str = "127.0.0.1:0") -> Config:
 @contextlib.asynccontextmanager
 async def opened(configuration: Config, passed: Passed, *inherited: socket.socket) -> Any:
     """Open everything, and give the listeners and the admin endpoints."""
-    endpoints = Endpoints(render=lambda _: ("", b""), ready=dict)
+    endpoints = Endpoints(render=lambda _: (b"", ""), ready=dict)
     listeners = Listeners(configuration, passed, inherited)
 
     def accepted(sock: socket.socket, _peer: str) -> None:
@@ -75,7 +75,7 @@ async def test_by_name(give: Give) -> None:
     """Both are found by the names of their units."""
     admin, public = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
     ports = public.getsockname()[1], admin.getsockname()[1]
-    passed = give(admin=admin, public=public)
+    passed = give(("admin", admin), ("public", public))
     async with opened(config("systemd:public", admin="systemd:admin"), passed) as (it, endpoints):
         assert [each.address for each in it.public] == [f"127.0.0.1:{ports[0]}"]
         assert endpoints.address == f"127.0.0.1:{ports[1]}"
@@ -86,7 +86,7 @@ async def test_by_address(give: Give) -> None:
     """A socket that is open at an address of the configuration is taken there."""
     admin, public = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
     addresses = [f"127.0.0.1:{sock.getsockname()[1]}" for sock in (public, admin)]
-    passed = give(admin=admin, public=public)
+    passed = give(("admin", admin), ("public", public))
     with capture_logs() as logs:
         async with opened(config(addresses[0], admin=addresses[1]), passed) as (it, endpoints):
             assert [each.address for each in it.public] == [addresses[0]]
@@ -97,7 +97,7 @@ async def test_by_address(give: Give) -> None:
 async def test_no_such_name(give: Give) -> None:
     """A name that systemd has not passed is a fault that names those it has."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
-        passed = give(pubic=sock)
+        passed = give(("pubic", sock))
         with pytest.raises(ConfigError, match=r"systemd:public.*there is: pubic"):
             async with opened(config("systemd:public"), passed):
                 pass
@@ -111,7 +111,7 @@ async def test_unused(give: Give) -> None:
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
     with capture_logs() as logs:
-        async with opened(config("127.0.0.1:0"), give(other=sock)):
+        async with opened(config("127.0.0.1:0"), give(("other", sock))):
             with pytest.raises(OSError, match="Connect"):
                 await reached(port)
     [line] = [line for line in logs if line["event"] == "listener.unused"]
@@ -132,7 +132,46 @@ async def test_admin_by_path(give: Give, folder: Any) -> None:
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(str(folder / "admin"))
     sock.listen()
-    passed = give(admin=sock)
+    passed = give(("admin", sock))
     async with opened(config("127.0.0.1:0", admin="systemd:admin"), passed) as (_, endpoints):
         assert endpoints.address == f"unix:{folder}/admin"
     assert (folder / "admin").is_socket()
+
+
+async def test_admin_at_several(give: Give) -> None:
+    """The admin endpoints take every socket that has their name, and tell all addresses."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    other = socket.create_server(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in (sock, other)]
+    passed = give(("admin", sock), ("admin", other))
+    async with opened(config("127.0.0.1:0", admin="systemd:admin"), passed) as (_, endpoints):
+        assert endpoints.address == f"127.0.0.1:{ports[0]}, 127.0.0.1:{ports[1]}"
+        for port in ports:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: notifyd\r\n\r\n")
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            writer.close()
+
+
+async def test_meant_twice(give: Give) -> None:
+    """A socket that is meant by its name and by its address is taken once."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{sock.getsockname()[1]}"
+    configuration = config("systemd:public", address)
+    async with opened(configuration, give(("public", sock))) as (listeners, _):
+        assert [each.address for each in listeners.public] == [address]
+
+
+async def test_no_listener(give: Give) -> None:
+    """What is passed and doesn't listen is named in a warning, and no name to listen at."""
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    passed = give(("public", sock))
+    with capture_logs() as logs:
+        async with opened(config("127.0.0.1:0"), passed):
+            assert passed.names == []
+    assert [line["name"] for line in logs if line["event"] == "listener.unused"] == ["public"]
+    passed = give(("public", socket.socket(type=socket.SOCK_DGRAM)))
+    with pytest.raises(ConfigError, match="none at all"):
+        async with opened(config("systemd:public"), passed):
+            pass
+    passed.close()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from notifyd.daemon import systemd_sockets
 from notifyd.daemon.systemd_sockets import Passed
 
 if TYPE_CHECKING:
@@ -94,3 +95,27 @@ def test_without_names(tmp_path: Path) -> None:
             check=True,
         )
     assert done.stdout == "['unknown']\n"
+
+
+def test_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What listens for streams is told from what doesn't: datagrams, pipes, mere connections."""
+    sockets = [
+        *(socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))),
+        *(socket.socket(type=socket.SOCK_DGRAM), *socket.socketpair()),
+    ]
+    first = max(sock.fileno() for sock in sockets) + 100
+    for number, sock in enumerate(sockets):
+        os.dup2(sock.fileno(), first + number)
+        sock.close()
+    reading, writing = os.pipe()
+    os.dup2(reading, first + len(sockets))
+    os.close(reading)
+    os.close(writing)
+    monkeypatch.setattr(systemd_sockets, "_FIRST", first)
+    names = "public:admin:datagrams:connection:admin:pipe"
+    passed = Passed({"LISTEN_PID": "7", "LISTEN_FDS": "6", "LISTEN_FDNAMES": names}, 7)
+    found = passed.listeners()
+    assert {name: len(each) for name, each in found.items()} == {"public": 1}
+    assert passed.names == ["admin", "datagrams", "connection", "pipe"]
+    found["public"][0].close()
+    passed.close()

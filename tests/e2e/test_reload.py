@@ -111,10 +111,13 @@ async def test_a_bad_configuration(configured: Configured, site: Site, pages: Pa
     assert len(line["faults"]) == 2
     assert not daemon.events("connection.opened")
     assert page.open
+    status = json.loads(daemon.command("status", "--json").stdout)
+    assert status["configuration"]["last_reload_successful"] is False
     # The service manager was told of both ends of it.
     heard = configured.manager.heard()
     assert heard[heard.index("RELOADING=1") + 1].startswith("MONOTONIC_USEC=")
     assert heard.count("READY=1") == 2
+    await until(lambda: "the latest reload failed" in configured.manager.heard()[-1])
 
 
 async def test_the_level_of_the_log(configured: Configured, site: Site, pages: Pages) -> None:
@@ -148,6 +151,9 @@ async def test_another_redis(
         configured.write(redis={"url": other.url})
         assert configured.reload() == (0, "changed: redis.url\n")
         await page.control("resync")
+        # The Redis that was left is not taken for one that failed.
+        for line in daemon.events("bus.disconnected"):
+            assert line["error"] == "[redis] url was changed to this address"
         rule = json.dumps({"everyone": True})
         for number, server in enumerate((redis_server, other)):
             bus: Any = server.client()
@@ -158,6 +164,30 @@ async def test_another_redis(
         assert daemon.metric("redis_up") == 1
         configured.write()
         assert configured.reload() == (0, "changed: redis.url\n")
+
+
+async def test_a_promoted_replica(
+    configured: Configured, site: Site, pages: Pages, folder: Path, redis_server: RedisServer
+) -> None:
+    """At a Redis with the same history the bus goes on, and no client has to load anything anew."""
+    daemon = configured.daemon
+    page = await pages.hello(daemon, site.token("nadia"))
+    rule = json.dumps({"everyone": True})
+    (folder / "other").mkdir()
+    with RedisServer(folder / "other") as other:
+        bus: Any = other.client()
+        bus.replicaof("127.0.0.1", redis_server.port)
+        await until(lambda: bus.info("replication")["master_link_status"] == "up")
+        redis_server.stop()
+        bus.replicaof("NO", "ONE")
+        # While the daemon is nowhere connected.
+        bus.xadd(STREAM, {"event": json.dumps({"number": 1}), "to": rule})
+        configured.write(redis={"url": other.url})
+        assert configured.reload() == (0, "changed: redis.url\n")
+        await page.event(number=1)
+        assert page.open
+        assert not page.controls("resync")
+        assert daemon.metric("gaps_total") == 0
 
 
 async def test_secrets(configured: Configured) -> None:

@@ -111,16 +111,19 @@ NOT_COMMANDS = {
     "brackets": (b"[" * 100_000 + b"\n", "the request is not JSON"),
     "digits": (b"1" * 100_000 + b"\n", "the request is not JSON"),
     "a list": (b"[]\n", "the request is not a JSON object"),
-    "no command": (b"{}\n", "unknown command; there are: disconnect, status"),
+    "no command": (b"{}\n", "unknown command; there are: disconnect, handover, reload, status"),
     "an unknown command": (
         b'{"command": "halt"}\n',
-        "unknown command; there are: disconnect, status",
+        "unknown command; there are: disconnect, handover, reload, status",
     ),
     "a command in a list": (
         b'{"command": ["status"]}\n',
-        "unknown command; there are: disconnect, status",
+        "unknown command; there are: disconnect, handover, reload, status",
     ),
-    "a dunder": (b'{"command": "__class__"}\n', "unknown command; there are: disconnect, status"),
+    "a dunder": (
+        b'{"command": "__class__"}\n',
+        "unknown command; there are: disconnect, handover, reload, status",
+    ),
     "a line without end": (b"x" * 300_000, "the request is longer than 262144 bytes"),
 }
 

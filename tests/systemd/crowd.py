@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from raws import PONG, REQUEST, text
 from waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _AT_ONCE = 250
 
@@ -68,11 +69,19 @@ async def gather(port: int, hellos: Sequence[str]) -> list[Browser]:
     for start in range(0, len(hellos), _AT_ONCE):
         made = [Browser(hello) for hello in hellos[start : start + _AT_ONCE]]
         await asyncio.gather(
-            *(loop.create_connection(lambda b=b: b, "127.0.0.1", port) for b in made)
+            *(loop.create_connection(_given(each), "127.0.0.1", port) for each in made)
         )
         crowd += made
-        await until(lambda made=made: all(b"welcome" in each.received for each in made), 30)
+        await until(functools.partial(_welcome, made), 30)
     return crowd
+
+
+def _given(browser: Browser) -> Callable[[], Browser]:
+    return lambda: browser
+
+
+def _welcome(crowd: Sequence[Browser]) -> bool:
+    return all(b"welcome" in each.received for each in crowd)
 
 
 async def leave(crowd: Sequence[Browser]) -> None:

@@ -57,9 +57,9 @@ async def test_one_port(container: Container, instances: Newsroom, bus: Any) -> 
     await leave(crowd)
 
 
-def test_admin(container: Container, instances: Newsroom) -> None:
+@pytest.mark.usefixtures("instances")
+def test_admin(container: Container) -> None:
     """Each has an admin address of its own."""
-    assert instances
     for name in NAMES:
         path = f"/run/notifyd-admin-{name}"
         script = (

@@ -80,6 +80,22 @@ async def test_stop(container: Container, running: Newsroom, pages: Pages) -> No
     assert container.show("notifyd", "Result") == "success"
 
 
+@pytest.mark.usefixtures("running")
+async def test_an_address_that_is_not_there(container: Container, pages: Pages) -> None:
+    """Sockets are opened at all addresses, also at one that the machine doesn't have yet."""
+    drop_in = "/etc/systemd/system/notifyd.socket.d/address.conf"
+    container.run("systemctl", "stop", "notifyd", "notifyd.socket")
+    container.write(drop_in, "[Socket]\nListenStream=192.0.2.1:8888\n")
+    try:
+        container.run("systemctl", "daemon-reload")
+        container.run("systemctl", "start", "notifyd")
+        await pages.connect(ADDRESS)
+    finally:
+        container.run("rm", drop_in)
+        container.run("systemctl", "daemon-reload")
+        container.run("systemctl", "stop", "notifyd", "notifyd.socket")
+
+
 def test_enabled(container: Container) -> None:
     """After the installation the daemon and its sockets start with the machine."""
     for unit in ("notifyd.service", "notifyd.socket", "notifyd-admin.socket"):

@@ -1,0 +1,1 @@
+"""A Django app that notifyd brings: the users of a site whose project is not imported."""
