@@ -44,7 +44,7 @@ test-systemd: ## Run the tests on a real systemd, as root: the package in a cont
 lint: $(VENV)/.project ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy notifyd tests bench docs
+	$(BIN)/mypy notifyd tests bench docs grafana
 
 .PHONY: coverage
 coverage: setup ## Measure what the tests cover, without the long ones
@@ -53,6 +53,10 @@ coverage: setup ## Measure what the tests cover, without the long ones
 .PHONY: docs
 docs: $(VENV)/.project ## Write the reference pages that come from the code; ARGS=--check compares them
 	$(BIN)/python docs/generate.py $(ARGS)
+
+.PHONY: dashboard
+dashboard: $(VENV)/.project ## Write grafana/notifyd.json from its rows; ARGS=--check compares it
+	$(BIN)/python grafana/make.py $(ARGS)
 
 .PHONY: bench
 bench: setup ## Compare the daemon with the guide's server, side by side

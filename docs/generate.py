@@ -19,10 +19,11 @@ from docs.man import configuration_page, daemon_page
 from docs.texts import CODE_PAGE, CONFIGURATION, ELSEWHERE, LOG_PAGE, METRIC_PAGE, RECONNECT, SAMPLE
 from docs.units import instance_unit
 from notifyd.cli import build_parser
+from notifyd.core.levels import LIBRARIES
 from notifyd.core.literals import literal
 from notifyd.core.option_table import OPTIONS, SECTIONS, Option
 from notifyd.core.protocol import CloseCode, Reconnect
-from notifyd.core.records import EVENTS
+from notifyd.core.records import EVENTS, LogEvent
 from notifyd.daemon.metrics import BUCKETS, PREFIX
 from notifyd.daemon.metrics_table import METRICS
 
@@ -81,14 +82,28 @@ def log_events() -> str:
         (
             f"`{name}`",
             event.level,
+            _alike(event),
             ", ".join(f"`{field}`" for field in event.fields),
             event.meaning,
             event.action,
         )
         for name, event in EVENTS.items()
     ]
-    table = _table(("Event", "Level", "Fields", "Meaning", "What to do"), rows)
-    return "\n".join([_notice("notifyd/core/records.py"), LOG_PAGE, table])
+    ids = [(f"`{name}`", f"`{event.id}`") for name, event in EVENTS.items() if event.id]
+    page = LOG_PAGE.format(
+        fold=OPTIONS["log.fold"].default,
+        libraries=", ".join(f"`{name}`" for name in LIBRARIES),
+        example=EVENTS["service.failed"].id,
+        ids=_table(("Event", "MESSAGE_ID"), ids),
+    )
+    table = _table(("Event", "Level", "Alike by", "Fields", "Meaning", "What to do"), rows)
+    return "\n".join([_notice("notifyd/core/records.py"), page + table])
+
+
+def _alike(event: LogEvent) -> str:
+    if event.alike is None:
+        return ""
+    return ", ".join(f"`{field}`" for field in event.alike) or "the event"
 
 
 def close_codes() -> str:

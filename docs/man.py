@@ -42,13 +42,14 @@ _STATUSES: Final = (
 
 _SERVICE: Final = (
     (
-        "systemd runs notifyd as `notifyd.service`. It holds the sockets itself, `notifyd.socket` for"
-        " browsers and `notifyd-admin.socket` for metrics and health checks."
+        "systemd runs notifyd as `notifyd.service`. It holds the sockets itself, `notifyd.socket`"
+        " for browsers and `notifyd-admin.socket` for metrics and health checks."
     ),
     (
-        "`systemctl restart notifyd` disconnects nobody: the next process takes the connections over."
-        " So does an upgrade. `systemctl stop notifyd` closes them, and the sockets. `systemctl reload"
-        " notifyd` reads the configuration anew and fails, with the reason, if it has a fault."
+        "`systemctl restart notifyd` disconnects nobody: the next process takes the connections"
+        " over. So does an upgrade. `systemctl stop notifyd` closes them, and the sockets."
+        " `systemctl reload notifyd` reads the configuration anew and fails, with the reason, if it"
+        " has a fault."
     ),
     (
         "Several sites, or several processes for one, are instances: `notifyd@NAME.service` and"
@@ -64,8 +65,9 @@ _SOURCES: Final = (
     (
         "1.",
         (
-            "The environment variable NOTIFYD_SECTION_NAME, for example NOTIFYD_SERVER_LISTEN. Lists"
-            " have commas. For a secret, NOTIFYD_SECTION_NAME_FILE may name a file that holds it."
+            "The environment variable NOTIFYD_SECTION_NAME, for example NOTIFYD_SERVER_LISTEN."
+            " Lists have commas. For a secret, NOTIFYD_SECTION_NAME_FILE may name a file that"
+            " holds it."
         ),
     ),
     (

@@ -55,9 +55,52 @@ Every line has `timestamp`, `level`, `event` and the fields below; lines of libr
 
 ```console
 $ journalctl -u notifyd NOTIFYD_EVENT=auth.failed
+$ journalctl -u notifyd NOTIFYD_USER=42
+$ journalctl -u notifyd NOTIFYD_CONNECTION=1203
 ```
 
-Users are named by primary key. Tokens, cookies and passwords are never logged, at no level.
+Users are named by primary key, connections by a number; a process counts from 1, and numbers those
+anew that it takes from another. Tokens, cookies and passwords are never logged, at no level.
+
+The way of one connection ends in one line, `connection.closed`, which tells all of it.
+
+## Lines that repeat
+
+Some lines can come in thousands: a crawler's tokens, a proxy's probes. Of those that are alike the
+first is told at once. The others are counted, and once in {fold:g} s (`[log] fold`) the latest of
+them is told, with `repeated`: how many they were. So lines without `repeated` came once each, the
+others as often as it says. The metrics count each.
+
+The table's column "Alike by" names the fields in which such lines agree, whatever address they are
+about; where it is empty, each line is told. So is each line that names a user, and each that is
+critical. Lines of libraries are alike if they come from the same place in the code. Set `[log]
+fold` to 0 where something else needs each of the lines, as whatever bans addresses does.
+
+## Levels of parts
+
+`[log] levels` gives parts of the log another level than `[log] level`. A part is the first word of
+an event's name, or one of {libraries}:
+
+```toml
+[log]
+levels = ["auth=debug", "django=error"]
+```
+
+At `debug` a part is told without folding, and with the traceback of each error. The libraries have
+no `debug`: they would show headers, and the parameters of queries. Change it while the daemon runs:
+`notifyd reload`.
+
+## Key events
+
+These have a `MESSAGE_ID` in the journal, which stays as it is whatever an event is called:
+
+```console
+$ journalctl MESSAGE_ID={example}
+```
+
+{ids}
+## All events
+
 """
 
 CODE_PAGE = """\

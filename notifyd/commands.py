@@ -45,7 +45,8 @@ def run(arguments: Namespace) -> int:
     environ = dict(os.environ)
     resolved, warnings = read()
     # After django.setup(), which configures logging by the site's settings.
-    logs.configure(resolved.log.level, resolved.log.format)
+    chosen = resolved.log
+    logs.configure(chosen.level, chosen.format, levels=chosen.levels, fold=chosen.fold)
     for warning in warnings:
         log.warning("config.warned", detail=warning)
     try:

@@ -31,8 +31,8 @@ LONG_LIMIT = 900
 settings.register_profile(
     "ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-# A developer, who waits, tries half as many, and others each time.
-settings.register_profile("quick", settings.get_profile("ci"), derandomize=False, max_examples=50)
+# A developer, who waits, tries a quarter of them, and others each time.
+settings.register_profile("quick", settings.get_profile("ci"), derandomize=False, max_examples=25)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "quick")
 
 

@@ -144,6 +144,7 @@ def test_check(seeded: Path) -> None:
     assert query(seeded, "SELECT count(*) FROM django_admin_log") == [(2,)]
 
 
+@pytest.mark.long
 def test_check_fails(state: Path) -> None:
     """If rosa is sent what she may not see, the check says so, and the exit code is 1."""
     query(state, "UPDATE auth_user SET is_superuser = 1 WHERE username = 'rosa'")
@@ -180,6 +181,7 @@ def opened(seeded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
         assert gone(programs)
 
 
+@pytest.mark.long
 def test_keeps_data(opened: Opened) -> None:
     """A second start keeps what was written before."""
     assert query(opened.state, "SELECT DISTINCT text FROM articles_article") == [("Kept",)]
@@ -229,6 +231,7 @@ def test_check_explains(nobody: Browser, step: Callable[[Browser], object], word
         step(nobody)
 
 
+@pytest.mark.long
 def test_closes(state: Path) -> None:
     """Ctrl-C ends everything that the demo has started, and that is its success."""
     with Opened(state).until(OPEN) as demo:
@@ -243,6 +246,7 @@ def test_closes(state: Path) -> None:
     assert demo.said.endswith(f"Closed. The data stays in {state}\n")
 
 
+@pytest.mark.long
 def test_killed(state: Path) -> None:
     """If the demo is killed and can end nothing, the kernel ends what it has started."""
     with Opened(state).until(OPEN) as demo:
@@ -252,6 +256,7 @@ def test_killed(state: Path) -> None:
         wait_until(lambda: gone(programs))
 
 
+@pytest.mark.long
 def test_end_of_a_part(state: Path) -> None:
     """If a part ends by itself the demo ends too, and shows the end of its log."""
     with Opened(state).until(OPEN) as demo:

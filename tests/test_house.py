@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("notifyd", "tests", "site", "bench", "docs")
+FOLDERS = ("notifyd", "tests", "site", "bench", "docs", "grafana")
 PYTHON = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 TESTS = [
     path for path in PYTHON if path.name.startswith("test_") and ROOT / "tests" in path.parents
@@ -163,6 +163,7 @@ def test_requirements_suit_the_oldest_python() -> None:
     assert "\nasync-timeout==" in (ROOT / "requirements.txt").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("line", "ci", "code"),
     [("", "true", 1), ("test_it.py::test_it: no reason", "true", 0), ("", "", 0)],

@@ -134,6 +134,7 @@ def visit(reader: Reader) -> None:
     assert re.search(rf"before: <title>News</title>\s+after: .*\s+{TAG}\s+url: ws", printed)
 
 
+@pytest.mark.long
 def test_readme(reader: Reader) -> None:
     """The README's lines are enough: the site has no fault, its pages connect, a daemon runs."""
     follow(reader, README, "Add it to your site")
@@ -141,6 +142,7 @@ def test_readme(reader: Reader) -> None:
     visit(reader)
 
 
+@pytest.mark.long
 def test_existing_site(reader: Reader) -> None:
     """The page's lines are enough, and those for production and for a cache are as good."""
     follow(reader, EXISTING, "The ten lines")
@@ -156,6 +158,7 @@ def test_existing_site(reader: Reader) -> None:
     )
 
 
+@pytest.mark.long
 def test_site_of_the_guide(reader: Reader) -> None:
     """The guide's receiver left in place is warned of as shown; without it nothing is amiss."""
     news = reader.project / "news"

@@ -38,6 +38,7 @@ def manage(folder: Path, *arguments: str) -> str:
     return run.stdout
 
 
+@pytest.mark.long
 def test_from_nothing(tmp_path: Path) -> None:
     """The site checks, migrates and seeds itself from nothing, and seeding again changes little."""
     assert "no issues" in manage(tmp_path, "check")

@@ -109,6 +109,7 @@ def plain(event: dict[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
+@pytest.mark.long
 async def test_tutorial(reader: Reader, pages: Pages) -> None:
     """Who follows the tutorial from an empty folder sees its events, as it shows them."""
     sections = list(dict.fromkeys(block.section for block in BLOCKS))

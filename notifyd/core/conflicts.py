@@ -88,6 +88,12 @@ def _origins(config: Config) -> str | None:
     )
 
 
+def _levels(config: Config) -> str | None:
+    parts = [text.partition("=")[0] for text in config.log.levels]
+    twice = next((part for part in parts if parts.count(part) > 1), None)
+    return None if twice is None else f"has {twice} twice; write each part once"
+
+
 def _exposed(config: Config) -> str | None:
     if parse_address(config.admin.listen).local:
         return None
@@ -147,6 +153,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("django.database", *_WITH_DATABASE), _brought),
     Rule(("django.secret_key", "django.database"), _key),
     Rule(("redis.url", "django.database"), _bus),
+    Rule(("log.levels",), _levels),
 )
 # Allowed, but worth a warning.
 CAUTIONS: tuple[Rule, ...] = (

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from notifyd.core.addresses import check_socket_path, parse_address, parse_host
 from notifyd.core.database_url import parse_database
+from notifyd.core.levels import parse_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,6 +191,7 @@ DATABASE_URL = Kind("`postgresql://`, `mysql://`, `sqlite:///`, or empty", _chec
 DIRECTORY = Kind("an absolute path, or empty", _check_directory)
 IDENTIFIER = Kind("letters, digits and `_`", _check_identifier)
 IDENTIFIER_OR_EMPTY = Kind("letters, digits and `_`, or empty", _check_identifier_or_empty)
+LEVEL = Kind("`part=level`, each part once", parse_level)
 MODULE = Kind("the dotted name of a module, or empty", _check_module)
 ORIGIN = Kind("`scheme://host[:port]`, as browsers send it", _check_origin)
 PATH = Kind("a path beginning with `/`, or empty", _check_path)

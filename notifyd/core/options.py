@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from notifyd.core import kinds
 from notifyd.core.kinds import SECONDS, numbers
+from notifyd.core.levels import LEVELS
 from notifyd.core.option_field import option
 from notifyd.core.options_django import Django
 from notifyd.core.options_server import Server
@@ -158,7 +159,23 @@ class Log:
         "info",
         "",
         "The least severe events that are logged.",
-        kinds.choice("debug", "info", "warning", "error", "critical"),
+        kinds.choice(*LEVELS),
+        reload=True,
+    )
+    levels: tuple[str, ...] = option(
+        (),
+        "",
+        "Other levels for parts of the log, like auth=debug. A part is the first word of an event's"
+        " name, or a library: asyncio, django, redis, websockets.",
+        kinds.LEVEL,
+        reload=True,
+    )
+    fold: float = option(
+        10.0,
+        "s",
+        "Lines of one kind, like those of bad tokens, are told once in this time, with how many"
+        " there were; those of users and of parts at level debug are all told. 0: every line.",
+        numbers(0, kinds.DAY),
         reload=True,
     )
     format: str = option(

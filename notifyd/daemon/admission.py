@@ -192,6 +192,7 @@ class Admission:
                 result=refused.result.value,
                 detail=str(refused),
                 address=client.address or client.peer,
+                connection=client.number,
             )
             client.close(refused.code)
         except Exception as error:  # noqa: BLE001 - nothing else would ever end this client

@@ -76,6 +76,7 @@ class Client(asyncio.BufferedProtocol):
         "expires",
         "greeted",
         "login",
+        "number",
         "opened",
         "peer",
         "renews",
@@ -91,6 +92,8 @@ class Client(asyncio.BufferedProtocol):
         # Bytes given to the transport, ever.
         self._delayed = 0
         self.session = session
+        # By which the log names it; 0 until it is connected.
+        self.number = 0
         self.peer = peer
         self.address: str | None = peer
         # Of a client that was let in; its edge replaces it when the user was read anew.

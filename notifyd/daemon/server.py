@@ -7,6 +7,7 @@ connection goes through, and how it ends.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -90,6 +91,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._accepting: set[asyncio.Task[object]] = set()
         self._draining = False
+        self._numbers = itertools.count(1)
         self._empty = asyncio.Event()
         self.clients: set[Client] = set()
         self.inbox = memoryview(bytearray(_INBOX))
@@ -182,6 +184,7 @@ class Server:
         """Start the client's time for what it has to do next."""
         now = self._loop.time()
         client.opened = client.opened or now
+        client.number = next(self._numbers)
         self.clients.add(client)
         if client.session.phase is Phase.HANDSHAKE:
             self._timers.expect_handshake(client, now)
@@ -242,6 +245,7 @@ class Server:
             events=client.events,
             user=client.user,
             address=client.address or client.peer,
+            connection=client.number,
         )
 
     def _requested(self, client: Client, request: Requested) -> None:
@@ -259,7 +263,11 @@ class Server:
         if client.session.upgraded:
             self.stats.opened += 1
             self._timers.expect_hello(client, now)
-            log.debug("connection.opened", address=client.address or client.peer)
+            log.debug(
+                "connection.opened",
+                address=client.address or client.peer,
+                connection=client.number,
+            )
             if not self._admission.enter(client):
                 return
         for happening in happenings:
@@ -276,4 +284,5 @@ class Server:
             address=client.address or client.peer,
             origin=refusal.origin,
             hint=f'add to [server]: origins = ["{refusal.origin}"]' if foreign else None,
+            connection=client.number,
         )

@@ -136,6 +136,7 @@ class Debts:
             owed=client.owed,
             user=client.user,
             address=client.address or client.peer,
+            connection=client.number,
         )
         client.close(CloseCode.TOO_SLOW, detail)
 
@@ -144,7 +145,13 @@ class Debts:
         if not client.writable or login is None or position is None:
             return
         self.behind += 1
-        log.info("client.behind", owed=client.owed, user=login.user, address=client.address)
+        log.info(
+            "client.behind",
+            owed=client.owed,
+            user=login.user,
+            address=client.address,
+            connection=client.number,
+        )
         # Whoever is behind already may be there because what the user may see is being read anew:
         # to put it there by what the user could see before would revoke the revocation.
         if self._places.position(client) is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 import notifyd
-from notifyd.daemon import control
+from notifyd.daemon import control, logs
 from notifyd.daemon.assembly import Assembly
 from notifyd.daemon.endpoints import Endpoints
 from notifyd.daemon.metrics import Metrics
@@ -117,6 +117,8 @@ class Service:
             await self._parts.bus.close()
             await self._parts.authenticator.close()
         self._handover.deliver()
+        # Folded lines come before the last one.
+        logs.flush()
         log.info("service.stopped")
 
     def _be_ready(self) -> None:
@@ -187,6 +189,7 @@ class Service:
             # After a stall, go on from here: the turns that were missed are over.
             due = max(due, now - _TICK)
             self._parts.server.tick(now)
+            logs.tick()
             if watchdog is not None and now - fed >= watchdog:
                 self._notifier.watchdog()
                 fed = now

@@ -81,8 +81,9 @@ class Reload:
             # What is right as a whole may not be beside what has to wait: origins left out, for
             # example, where the address that needs them is still listened at.
             raise ConfigError([*faults, _TOGETHER.format(", ".join(merged.waiting))])
-        if "log.level" in merged.changed or "log.format" in merged.changed:
-            logs.configure(merged.config.log.level, merged.config.log.format)
+        if any(key.startswith("log.") for key in merged.changed):
+            chosen = merged.config.log
+            logs.configure(chosen.level, chosen.format, levels=chosen.levels, fold=chosen.fold)
         await self._parts.reconfigure(merged.config, merged.changed)
         self.stats.successful, self.stats.succeeded_at = True, time.time()
         log.info("config.reloaded", changed=merged.changed, waiting=merged.waiting)

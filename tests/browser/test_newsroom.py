@@ -332,7 +332,7 @@ def test_refused_twice(enter: Enter, daemon: Daemon, home: Path, site: Site, por
     nadia = enter("nadia")
     nadia.wait_for("open")
     daemon.stop()
-    options = {"SECRET_KEY": "another key", "server_listen": f"{LOOPBACK}:{port}"}
+    options = {"SECRET_KEY": "another key", "server_listen": f"{LOOPBACK}:{port}", "log_fold": "0"}
     with Daemon(home, site, "stranger", **options) as stranger:
         assert nadia.wait_for("stopped", 60)["code"] == 4401
         assert len(stranger.events("auth.failed", result="invalid")) == 3

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from notifyd.core.conflicts import CAUTIONS, RULES, apply
-from notifyd.core.options import Admin, Auth, Config, Django, Redis, Server
+from notifyd.core.options import Admin, Auth, Config, Django, Log, Redis, Server
 
 SITE = ("https://www.example.com",)
 DATABASE = "postgresql://notifyd:hunter2@/mysite"
@@ -18,6 +18,7 @@ BUS = Redis(url="redis://localhost/1")
         Config(server=Server(listen=("localhost:0", "localhost:0", "[::1]:0", "unix:/run/x"))),
         Config(server=Server(trusted_proxies=("unix", "10.0.0.0/8"))),
         Config(auth=Auth(timeout=5.0, statement_timeout=5.0)),
+        Config(log=Log(levels=("auth=debug", "bus=debug"))),
         Config(django=Django(settings="mysite.settings")),
         Config(django=Django(database=DATABASE, secret_key="x", user_table="people"), redis=BUS),
         Config(server=Server(buffer=70_000, bare_buffer=70_000, total_buffer=70_000)),
@@ -118,6 +119,13 @@ def test_harmony(config: Config) -> None:
                 'server.origins = [] (default) must be set, because server.listen has "[::]:80",'
                 " which other machines reach; add the origin of your pages: origins ="
                 ' ["https://www.example.com"].'
+            ),
+        ),
+        (
+            Config(log=Log(levels=("auth=debug", "bus=info", "auth=error"))),
+            (
+                'log.levels = ["auth=debug", "bus=info", "auth=error"] (default) has auth twice;'
+                " write each part once."
             ),
         ),
     ],

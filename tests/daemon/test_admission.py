@@ -446,8 +446,14 @@ async def test_refused(result: Result, code: int, reason: str) -> None:
             await client.send(SECRET)
             assert await close_code(client) == (code, reason)
             await until(lambda: not house.server.clients)
-        failed = {"result": str(result), "detail": "as the test says", "address": "127.0.0.1"}
-        assert logs[0] == {"event": "auth.failed", "log_level": "warning"} | failed
+        assert logs[0] == {
+            "event": "auth.failed",
+            "log_level": "warning",
+            "result": str(result),
+            "detail": "as the test says",
+            "address": "127.0.0.1",
+            "connection": 1,
+        }
         assert [line["event"] for line in logs] == ["auth.failed", "connection.closed"]
         assert SECRET not in str(logs)
         assert (len(house.hub), house.server._admission._tasks) == (0, set())

@@ -304,6 +304,7 @@ def test_journal_entry(journal: socket.socket) -> None:
     assert int(entry.pop("CODE_LINE"))
     assert entry == {
         "MESSAGE": 'bus.disconnected error="no route" retry_in=1.5',
+        "MESSAGE_ID": logs.EVENTS["bus.disconnected"].id,
         "PRIORITY": "4",
         "SYSLOG_IDENTIFIER": "notifyd",
         "CODE_FILE": __file__,
@@ -332,7 +333,16 @@ def test_journal_entry_of_a_library(journal: socket.socket) -> None:
     entry = received(journal)
     assert entry["MESSAGE"] == "oops logger=django.request"
     assert entry["NOTIFYD_LOGGER"] == "django.request"
-    assert "NOTIFYD_EVENT" not in entry
+    assert not {"NOTIFYD_EVENT", "MESSAGE_ID"} & {*entry}
+
+
+def test_event_that_is_no_key_event(journal: socket.socket) -> None:
+    """In the journal, an event that nobody waits for has no MESSAGE_ID."""
+    logs.configure("info", "journal", socket_path=journal.getsockname())
+    log.info("service.starting")
+    log.info("not.in_the_table")
+    assert "MESSAGE_ID" not in received(journal)
+    assert "MESSAGE_ID" not in received(journal)
 
 
 def test_traceback_in_the_journal(journal: socket.socket) -> None:

@@ -68,10 +68,22 @@ async def test_last_word() -> None:
         assert 0 < line.pop("seconds") < 10  # type: ignore[attr-defined]
         story = {"code": 1000, "reason": "closed by the client", "events": 2, "user": "alice"}
         assert line == {"event": "connection.closed", "log_level": "info"} | story | {
-            "address": "127.0.0.1"
+            "address": "127.0.0.1",
+            "connection": 1,
         }
         [line] = lines(logs, "connection.opened")
-        assert line["log_level"] == "debug"
+        assert (line["log_level"], line["connection"]) == ("debug", 1)
+
+
+async def test_connections_have_numbers() -> None:
+    """The log tells connections apart, also those that one user has from one address."""
+    async with serving() as house:
+        with capture_logs() as logs:
+            for _ in range(2):
+                client = await house.enter("alice")
+                await client.close()
+            await until(lambda: not house.server.clients)
+        assert [line["connection"] for line in lines(logs, "connection.closed")] == [1, 2]
 
 
 async def test_counts() -> None:

@@ -68,7 +68,8 @@ async def test_falling_behind() -> None:
         [line] = lines(logs, "client.behind")
         assert BUFFER < line.pop("owed") < BUFFER + 31_000
         assert line == {"event": "client.behind", "log_level": "info", "user": "alice"} | {
-            "address": "127.0.0.1"
+            "address": "127.0.0.1",
+            "connection": 1,
         }
         assert BUFFER < client.owed < BUFFER + 31_000
 
@@ -180,7 +181,8 @@ async def test_bare_client() -> None:
         assert 1_048_576 < line.pop("owed") < 1_048_576 + 31_000
         assert line.pop("detail") == "it owes more than it may"
         assert line == {"event": "client.slow", "log_level": "warning", "user": "alice"} | {
-            "address": "127.0.0.1"
+            "address": "127.0.0.1",
+            "connection": 1,
         }
         assert (house.debts.slow, house.debts.behind, len(house.hub)) == (1, 0, 0)
         received = await raw.ids(30)

@@ -86,21 +86,26 @@ CHANGES = {
     "auth.failures_burst": Change(7, lambda parts: parts.authenticator._failures._burst),
     "log.level": Change("error", lambda _: logging.getLogger("notifyd").level, logging.ERROR),
     "log.format": Change(
-        "journal", lambda _: type(logging.getLogger().handlers[0]).__name__, "_Journal"
+        "journal", lambda _: type(logging.getLogger().handlers[0]).__name__, "Journal"
     ),
+    "log.levels": Change(
+        ("redis=error",), lambda _: logging.getLogger("redis").level, logging.ERROR
+    ),
+    "log.fold": Change(7.0, lambda _: vars(logging.getLogger().handlers[0]).get("_fold")),
 }
 
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("notifyd")
-    handlers, levels, before = root.handlers[:], (root.level, ours.level), structlog.get_config()
+    loggers = [logging.getLogger(name) for name in (None, "notifyd", "redis")]
+    root, levels = loggers[0], [each.level for each in loggers]
+    handlers, before = root.handlers[:], structlog.get_config()
     yield
     for handler in {*root.handlers} - {*handlers}:
         handler.close()
     root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
+    for each, level in zip(loggers, levels, strict=True):
+        each.setLevel(level)
     structlog.configure(**before)
 
 

@@ -227,6 +227,7 @@ async def test_deliveries_are_counted(daemon: Daemon, site: Site, bus: Any, page
     assert daemon.metric("deliveries_total") == deliveries + 4
 
 
+@pytest.mark.long
 async def test_postgresql(
     home: Path, redis: RedisServer, bus: Any, postgres: PostgresServer, pages: Pages
 ) -> None:

@@ -180,6 +180,7 @@ async def test_stop(
     assert "STOPPING=1" in systemd.heard()
 
 
+@pytest.mark.long
 async def test_stop_beside_a_silent_client(
     systemd: ServiceManager, mortal: Daemon, site: Site, pages: Pages
 ) -> None:
@@ -520,6 +521,7 @@ async def outputs(daemon: Daemon, *commands: tuple[str, ...]) -> str:
     return "".join(each.stdout + each.stderr for each in done)
 
 
+@pytest.mark.long
 async def test_secrets(folder: Path, template: Path, pages: Pages) -> None:
     """No token and no password is in any output, nor in the log at its most talkative."""
     with (

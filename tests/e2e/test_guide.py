@@ -64,6 +64,7 @@ def world() -> dict[str, Any]:
     return {**json.loads(happened), "errors": errors}
 
 
+@pytest.mark.long
 def test_terminal(world: dict[str, Any]) -> None:
     """Whoever pastes a token into `python -m websockets` sees the admin's action, verbatim."""
     published, screen = world["terminal"].values()

@@ -122,6 +122,7 @@ async def test_half_a_frame(site: Site, daemon: Daemon) -> None:
     client.socket.close()
 
 
+@pytest.mark.long
 async def test_who_owes(site: Site, daemon: Daemon, redis_server: RedisServer) -> None:
     """Who takes nothing is closed without a frame: half of one may have gone out."""
     client = await raw(daemon, receive_buffer=4096)
@@ -172,6 +173,7 @@ async def test_tickets_are_still_good(site: Site, daemon: Daemon, pages: Pages) 
     await again.control("welcome")
 
 
+@pytest.mark.long
 async def test_three_in_a_row(
     site: Site, daemon: Daemon, redis_server: RedisServer, pages: Pages
 ) -> None:

@@ -161,6 +161,7 @@ async def test_recovered_events_are_counted(
     assert daemon.events("bus.connected", source="stream")[-1]["recovered"] == 50
 
 
+@pytest.mark.long
 async def test_readiness(daemon: Daemon, redis: RedisServer, site: Site, pages: Pages) -> None:
     """After 5 s without Redis the daemon is not ready and says why, but lives, and recovers."""
     page = await pages.hello(daemon, site.token("nadia"))

@@ -130,6 +130,20 @@ async def test_the_level_of_the_log(configured: Configured, site: Site, pages: P
     assert daemon.events("connection.opened", level="debug")
 
 
+async def test_the_level_of_a_part(configured: Configured, site: Site, pages: Pages) -> None:
+    """One part of the log tells more from then on, and the others what they told before."""
+    daemon = configured.daemon
+    configured.write(log={"levels": ["connection=debug"]})
+    assert configured.reload() == (0, "changed: log.levels\n")
+    await pages.hello(daemon, site.token("nadia"))
+    assert daemon.events("connection.opened", level="debug")
+    assert {line["event"] for line in daemon.events(level="debug")} == {"connection.opened"}
+    configured.write(log={"levels": ["conection=debug"]})
+    code, words = configured.reload()
+    assert code == 1
+    assert "did you mean connection?" in words
+
+
 async def test_what_needs_a_restart(configured: Configured) -> None:
     """What can't change while the daemon runs is named, and stays as it was."""
     configured.write(auth={"threads": 3}, server={"drain": 1.5})
@@ -166,6 +180,7 @@ async def test_another_redis(
         assert configured.reload() == (0, "changed: redis.url\n")
 
 
+@pytest.mark.long
 async def test_a_promoted_replica(
     configured: Configured, site: Site, pages: Pages, folder: Path, redis_server: RedisServer
 ) -> None:
@@ -190,6 +205,7 @@ async def test_a_promoted_replica(
         assert daemon.metric("gaps_total") == 0
 
 
+@pytest.mark.long
 async def test_secrets(configured: Configured) -> None:
     """A reload tells no password, neither where it fails nor where it succeeds."""
     for url in ("redis://:Xyzzy-Plugh@127.0.0.1:1/0", "rediss//:Xyzzy-Plugh@x"):

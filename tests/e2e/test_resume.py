@@ -151,6 +151,7 @@ async def test_foreign_positions(house: tuple[Site, Daemon, Any], pages: Pages) 
         assert numbers(page) == [5]
 
 
+@pytest.mark.long
 async def test_trimmed(house: tuple[Site, Daemon, Any], pages: Pages) -> None:
     """If the stream was trimmed behind the position there is no partial replay, but a resync."""
     site, daemon, bus = house
@@ -167,6 +168,7 @@ async def test_trimmed(house: tuple[Site, Daemon, Any], pages: Pages) -> None:
     assert numbers(second) == []
 
 
+@pytest.mark.long
 async def test_another_epoch(house: tuple[Site, Daemon, Any], pages: Pages) -> None:
     """A position of a history that is gone can't be resumed from, even where the ids would fit."""
     site, daemon, bus = house
@@ -179,6 +181,7 @@ async def test_another_epoch(house: tuple[Site, Daemon, Any], pages: Pages) -> N
     assert second.controls("welcome")[0]["recovered"] is False
 
 
+@pytest.mark.long
 async def test_daemon_that_lags(
     folder: Path, house: tuple[Site, Daemon, Any], pages: Pages
 ) -> None:

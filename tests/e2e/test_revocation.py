@@ -197,6 +197,7 @@ async def test_log_in_is_no_change(
     assert page.open
 
 
+@pytest.mark.long
 async def test_a_thousand_users(
     daemon: Daemon, site: Site, bus: Any, pages: Pages, person: str
 ) -> None:

@@ -186,6 +186,7 @@ def make_site(folder: Path, key: str) -> tuple[Path, str, int]:
     return database, token, content_type
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("key", "pk"),
     [("", "bigint"), ("id = models.UUIDField(primary_key=True, default=uuid.uuid4)", "uuid")],

@@ -33,6 +33,7 @@ def publish(house: House, number: int, padding: str = "") -> list[str]:
         return [*map(str, pipe.execute())]
 
 
+@pytest.mark.long
 async def test_flood_of_events(attack: Attack) -> None:
     """Twenty thousand events at once arrive, each once and in order, many in one write."""
     publishing = asyncio.create_task(asyncio.to_thread(publish, attack.house, 20_000))
@@ -67,6 +68,7 @@ async def test_clients_that_never_read(attack: Attack) -> None:
     await attack.logged(*["client.behind", "connection.closed"] * 8)
 
 
+@pytest.mark.long
 async def test_clients_that_never_read_again(build: Callable[..., House]) -> None:
     """Whoever takes no events for some time is closed as too slow."""
     async with Attack(build(server_progress_timeout="1")) as attack:

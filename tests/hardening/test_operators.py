@@ -55,6 +55,7 @@ def house(postgres_server: PostgresServer) -> Iterator[House]:
             yield house
 
 
+@pytest.mark.long
 async def test_database_stopped(attack: Attack, postgres_server: PostgresServer) -> None:
     """While the database is away nobody can log in and all others go on; later it is used again."""
     house = attack.house
@@ -71,6 +72,7 @@ async def test_database_stopped(attack: Attack, postgres_server: PostgresServer)
     await attack.logged("auth.error", "auth.failed", "connection.closed", "connection.closed")
 
 
+@pytest.mark.long
 async def test_database_frozen(attack: Attack, postgres_server: PostgresServer) -> None:
     """A database that does not answer costs a client its time, and nobody else anything."""
     house = attack.house

@@ -85,6 +85,7 @@ async def test_odd_accept(attack: Attack, accept: str) -> None:
     await attack.logged()
 
 
+@pytest.mark.long
 async def test_dawdlers(attack: Attack) -> None:
     """Who says nothing at the admin listener or the control socket is dropped; others go on."""
     house = attack.house

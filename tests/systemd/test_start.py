@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from waiting import until
 
+from notifyd.core.records import EVENTS
+
 if TYPE_CHECKING:
     from e2e.clients import Pages
     from systemd.conftest import Newsroom
@@ -51,6 +53,9 @@ async def test_journal(container: Container, pages: Pages) -> None:
     assert line["PRIORITY"] == "4"
     assert line["NOTIFYD_RESULT"] == "invalid"
     assert line["NOTIFYD_ADDRESS"] == "127.0.0.1"
+    assert int(line["NOTIFYD_CONNECTION"]) > 0
+    assert line["MESSAGE_ID"] == EVENTS["auth.failed"].id
+    assert int(line["CODE_LINE"]) > 0
     assert line["_SYSTEMD_UNIT"] == "notifyd.service"
     assert "auth.failed" in line["MESSAGE"]
 
