@@ -14,10 +14,11 @@ from notifyd.core.addresses import Address, parse_address
         ("[0:0::1]:65535", Address(host="::1", port=65535)),
         ("[fe80::1%eth0]:80", Address(host="fe80::1%eth0", port=80)),
         ("unix:/run/notifyd/public.sock", Address(path="/run/notifyd/public.sock")),
+        ("systemd:public", Address(name="public")),
     ],
 )
 def test_forms(text: str, address: Address) -> None:
-    """An address is a host and a port, IPv6 in brackets, or the path of a Unix socket."""
+    """An address is a host and port, IPv6 in brackets, a Unix socket's path, or a unit's name."""
     assert parse_address(text) == address
     assert parse_address(str(address)) == address
 
@@ -43,6 +44,8 @@ def test_forms(text: str, address: Address) -> None:
         ("unix:notifyd.sock", "is no absolute path"),
         ("unix:/a\0b", "is no absolute path"),
         ("unix:/" + 107 * "x", "use 107 bytes"),
+        ("systemd:", "FileDescriptorName="),
+        ("systemd:two words", "FileDescriptorName="),
     ],
 )
 def test_what_is_no_address(text: str, hint: str) -> None:
@@ -58,6 +61,7 @@ def test_what_is_no_address(text: str, hint: str) -> None:
         ("127.1.2.3:1", True),
         ("[::1]:1", True),
         ("unix:/run/x", True),
+        ("systemd:public", True),
         ("0.0.0.0:1", False),
         ("[::]:1", False),
         ("192.0.2.1:1", False),
