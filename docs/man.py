@@ -26,8 +26,8 @@ _FILES: Final = (
     (
         "/etc/default/notifyd",
         (
-            "The environment of the service: DJANGO_SETTINGS_MODULE, PYTHONPATH for the packages of"
-            " the site, and what its settings ask for. Only root may read it."
+            "The environment of the service: DJANGO_SETTINGS_MODULE, any option, and what the"
+            " site's settings ask for. Only root may read it."
         ),
     ),
     ("/run/notifyd/control", "The control socket, by which the other commands reach the daemon."),
@@ -66,8 +66,8 @@ _SOURCES: Final = (
         "1.",
         (
             "The environment variable NOTIFYD_SECTION_NAME, for example NOTIFYD_SERVER_LISTEN."
-            " Lists have commas. For a secret, NOTIFYD_SECTION_NAME_FILE may name a file that"
-            " holds it."
+            " Lists have commas. For a secret, NOTIFYD_SECTION_NAME_FILE may name a file that holds"
+            " it."
         ),
     ),
     (

@@ -37,6 +37,12 @@ LONGEST_FUNCTION = 60
 LONGEST_MODULE = 300
 MOST_COLLABORATORS = 5
 
+LOCKS = [
+    ROOT / "requirements.txt",
+    ROOT / "packaging" / "debian" / "requirements.txt",
+    ROOT / "packaging" / "debian" / "requirements-build.txt",
+]
+
 # Put together here, so that this file does not contain what it looks for.
 UNFINISHED = re.compile(r"\b(" + "TO" + "DO|FIX" + "ME|X" + r"XX)\b")
 # What switches a check off, and what must follow it: a word of reason at least.
@@ -72,6 +78,14 @@ def is_sentence(text: str | None) -> bool:
     """Tell whether a docstring is one sentence."""
     words = " ".join((text or "").split())
     return words.endswith(".") and not re.search(r"[.?!] [A-Z]", words)
+
+
+def pinned(path: Path) -> dict[str, str]:
+    """Return the releases of a list of requirements, each of which has to have a hash."""
+    text = path.read_text()
+    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\\n    --hash=sha256:", text, re.MULTILINE))
+    assert len(pins) == len(re.findall(r"^\w", text, re.MULTILINE))
+    return pins
 
 
 def unexplained(source: str) -> list[str]:
@@ -138,9 +152,10 @@ def test_the_rules_notice() -> None:
     assert (collaborators(init), length(init)) == (2, 1)
 
 
-def test_requirements_name_no_place() -> None:
-    """The list of requirements carries no address and no path, of a registry or a machine."""
-    text = (ROOT / "requirements.txt").read_text()
+@pytest.mark.parametrize("path", LOCKS, ids=name)
+def test_requirements_name_no_place(path: Path) -> None:
+    """A list of requirements carries no address and no path, of a registry or a machine."""
+    text = path.read_text()
     assert "://" not in text
     assert "/" not in text
     assert [line for line in text.splitlines() if line.startswith("-")] == []
@@ -148,9 +163,7 @@ def test_requirements_name_no_place() -> None:
 
 def test_requirements_are_pinned() -> None:
     """Every requirement is pinned, with hashes, and satisfies the project's own."""
-    text = (ROOT / "requirements.txt").read_text()
-    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\\n    --hash=sha256:", text, re.MULTILINE))
-    assert len(pins) == len(re.findall(r"^\w", text, re.MULTILINE))
+    pins = pinned(ROOT / "requirements.txt")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     lines = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
     wanted = [Requirement(line) for line in lines]
@@ -158,9 +171,19 @@ def test_requirements_are_pinned() -> None:
     assert missing == []
 
 
+def test_packaged_requirements_are_tested_ones() -> None:
+    """The Debian package carries the releases that the tests run with, and no tool of theirs."""
+    everything = pinned(ROOT / "requirements.txt").items()
+    carried, building = (pinned(path) for path in LOCKS[1:])
+    assert carried.items() <= everything
+    assert building.items() <= everything
+    assert {"django", "psycopg-binary", "websockets"} <= carried.keys()
+    assert carried.keys() & {"hatchling", "hypothesis", "mypy", "pytest", "ruff"} == set()
+
+
 def test_requirements_suit_the_oldest_python() -> None:
-    """The list holds what only Debian 12's Python 3.11.2 needs."""
-    assert "\nasync-timeout==" in (ROOT / "requirements.txt").read_text()
+    """The lists hold what only Debian 12's Python 3.11.2 needs."""
+    assert all("async-timeout" in pinned(path) for path in LOCKS[:2])
 
 
 @pytest.mark.long

@@ -7,11 +7,14 @@ import shutil
 from typing import TYPE_CHECKING, Any, Self
 
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from selenium.webdriver.remote.webelement import WebElement
     from pathlib import Path
 
 PROGRAMS = ("chromium", "chromedriver")
@@ -104,8 +107,16 @@ class Tab:
         self.driver.find_element("css selector", selector).click()
         if not leads_on:
             return
-        wait_until(lambda: self.driver.find_element("tag name", "html") != before, 20)
+        wait_until(lambda: self._left(before), 20)
         wait_until(lambda: self.run("return document.readyState") == "complete", 20)
+
+    def _left(self, before: WebElement) -> bool:
+        """Tell whether another page is there than the one with that element."""
+        try:
+            return bool(self.driver.find_element("tag name", "html") != before)
+        except (NoSuchElementException, StaleElementReferenceException):
+            # Neither is there in the moment between them.
+            return False
 
     def told(self, kind: str) -> list[dict[str, Any]]:
         """Return the details of the page's DOM events of one kind."""

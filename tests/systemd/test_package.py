@@ -64,12 +64,15 @@ def newer(package: Path, folder: Path) -> Path:
         re.sub(r'__version__ = "(.*)"', r'__version__ = "\1+later"', module.read_text())
     )
     built = folder / "later.deb"
-    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", root, built], check=True)
+    options = ("--root-owner-group", "-Znone")
+    subprocess.run(["dpkg-deb", *options, "--build", root, built], check=True)
     return built
 
 
 async def test_a_life(machine: Container, package: Path, tmp_path: Path) -> None:
     """An upgrade keeps configuration and connections, removal the configuration, purge nothing."""
+    # Before anybody connects: the crowd could not answer pings meanwhile.
+    later = newer(package, tmp_path)
     before = files(machine)
     install(machine, package)
     assert machine.state("notifyd") == "inactive"
@@ -82,7 +85,7 @@ async def test_a_life(machine: Container, package: Path, tmp_path: Path) -> None
         hello = json.dumps({"token": newsroom.token("nadia")})
         crowd = await gather(8888, [hello] * 100)
         newsroom.close()
-        await asyncio.to_thread(install, machine, newer(package, tmp_path))
+        await asyncio.to_thread(install, machine, later)
         status = json.loads(machine.run("notifyd", "status", "--json"))
         assert status["version"].endswith("+later")
         await until(
