@@ -13,9 +13,9 @@ from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from selenium.webdriver.remote.webelement import WebElement
-    from pathlib import Path
 
 PROGRAMS = ("chromium", "chromedriver")
 
