@@ -334,4 +334,4 @@ def test_promises() -> None:
 @pytest.mark.long
 def test_promises_at_length() -> None:
     """Whatever happens, both promises are kept, for many more things."""
-    run(1500, 50)
+    run(500, 50)
