@@ -136,6 +136,7 @@ def query(state: Path, sql: str) -> list[tuple[object, ...]]:
 # The check.
 
 
+@pytest.mark.long
 def test_check(seeded: Path) -> None:
     """The check edits as omar: nadia hears of it, rosa does not, and the exit code is 0."""
     said = (seeded.parent / "demo.out").read_text()

@@ -154,6 +154,7 @@ async def test_what_needs_a_restart(configured: Configured) -> None:
     )
 
 
+@pytest.mark.long
 async def test_another_redis(
     configured: Configured, site: Site, pages: Pages, folder: Path, redis_server: RedisServer
 ) -> None:
