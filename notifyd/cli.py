@@ -13,7 +13,14 @@ import sys
 from typing import TYPE_CHECKING, Final, TextIO
 
 import notifyd
-from notifyd import commands
+from notifyd import (
+    commands,
+    commands_control,
+    commands_explain,
+    commands_status,
+    commands_tail,
+)
+from notifyd.cli_bus import add_explain, add_publish, add_tail
 from notifyd.cli_shared import named_file, shared_options
 from notifyd.core.addresses import MAX_PORT
 from notifyd.core.events import Rejected
@@ -77,23 +84,20 @@ def build_parser() -> argparse.ArgumentParser:
         " about each fault.",
     )
     command("config", commands.show_config, "print the effective configuration, secrets hidden")
-    status = command("status", commands.status, "show what the running daemon is doing")
-    status.add_argument("--json", action="store_true", help="print it as JSON")
-    command(
-        "tail",
-        commands.tail,
-        "print events as they pass on the bus, one JSON object a line",
-        "Events of the stream come with their id, those of the Pub/Sub channel without.",
-    )
-    _add_publish(command("publish", commands.publish, "write an event to the bus"))
+    _add_status(command("status", commands_status.status, "show what the running daemon is doing"))
+    add_tail(command("tail", commands_tail.tail, "print events as they pass on the bus"))
+    add_explain(command("explain", commands_explain.explain, "tell who gets an event, and why"))
+    add_publish(command("publish", commands.publish, "write an event to the bus"))
     command(
         "reload",
-        commands.reload,
+        commands_control.reload,
         "have the running daemon read its configuration anew",
         "It waits for the outcome, and tells what has changed and what needs a restart. Of a"
         " configuration with a fault nothing is taken, and the exit code is 1.",
     )
-    _add_disconnect(command("disconnect", commands.disconnect, "close the connections of a user"))
+    _add_disconnect(
+        command("disconnect", commands_control.disconnect, "close the connections of a user")
+    )
     _add_token(command("token", commands.token, "print a token for a user, for trying out"))
     _add_demo(command("demo", commands.demo, "open a newsroom to try notifyd in", configured=False))
     return parser
@@ -106,6 +110,19 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take the connections of the daemon that runs already, which then ends; nobody is"
         " disconnected. For supervisors other than systemd, where a restart does the same",
+    )
+
+
+def _add_status(status: argparse.ArgumentParser) -> None:
+    status.description = (
+        "Show what the running daemon is doing: who is connected, how the bus does, how much"
+        " happens, which clients are slow, and what was warned of last."
+    )
+    status.add_argument("--json", action="store_true", help="print it as JSON")
+    status.add_argument(
+        "--watch",
+        action="store_true",
+        help="show it anew every second until Ctrl-C; with --json a line each time",
     )
 
 
@@ -167,25 +184,6 @@ def _port(text: str) -> int:
     if not 1 <= port <= MAX_PORT:
         raise argparse.ArgumentTypeError(f"a port is between 1 and {MAX_PORT}")
     return port
-
-
-def _add_publish(publish: argparse.ArgumentParser) -> None:
-    publish.description = (
-        "Write an event to the bus. Without an audience the event's content_type_id decides who"
-        " sees it. Several options are alternatives: who matches any of them gets the event."
-    )
-    publish.add_argument(
-        "event", metavar="EVENT", help="the event, one JSON object; - reads it from standard input"
-    )
-    audience = publish.add_argument_group("audience (each but the last may be repeated)")
-    for option, metavar, words in (
-        ("--user", "PK", "the user with this primary key"),
-        ("--group", "PK", "the members of this group"),
-        ("--permission", "APP.CODENAME", "users who have this permission"),
-        ("--content-type", "PK", "users who may view or change this model"),
-    ):
-        audience.add_argument(option, action="append", default=[], metavar=metavar, help=words)
-    audience.add_argument("--everyone", action="store_true", help="everyone who is connected")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,6 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import structlog
 
 from notifyd.core.events import Rejected, Rejection, Rule, encode_event, encode_rule, parse_entry
@@ -19,7 +18,6 @@ from notifyd.daemon import (
     auth_project,
     bus,
     config,
-    control,
     logs,
     preflight,
     service,
@@ -27,7 +25,7 @@ from notifyd.daemon import (
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from notifyd.daemon.config import Config
 
@@ -95,64 +93,6 @@ def show_config(arguments: Namespace) -> int:
     return 0
 
 
-def status(arguments: Namespace) -> int:
-    """Show what the running daemon is doing."""
-    answer = asyncio.run(control.ask(_control_path(arguments), "status"))
-    if arguments.json:
-        print(json.dumps(answer, indent=2))
-    else:
-        rows = _rows(answer)
-        width = max(len(name) for name, _ in rows)
-        for name, value in rows:
-            print(f"{name:<{width}}  {value}")
-    return 0
-
-
-def _rows(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return a line for each entry, with what belongs together in one."""
-    return [(name.replace("_", " "), _words(value)) for name, value in answer.items()]
-
-
-def _words(value: Any) -> str:
-    match value:
-        case dict():
-            return ", ".join(f"{name} {_words(each)}" for name, each in value.items()) or "-"
-        case list():
-            return ", ".join(map(str, value)) or "-"
-        case bool():
-            return "yes" if value else "no"
-        case None:
-            return "-"
-        case _:
-            return str(value)
-
-
-def tail(arguments: Namespace) -> int:
-    """Print events as they pass on the bus."""
-    loaded, _ = config.load(arguments.config, os.environ)
-    resolved = preflight.resolve(loaded)
-    # What is wrong with the bus goes to standard error, beside the events.
-    logs.configure("warning")
-    asyncio.run(_tail(resolved))
-    return 0
-
-
-async def _tail(resolved: Config) -> None:
-    redis = resolved.redis
-    async for id_, fields in bus.tail(redis.url, prefix=redis.prefix, channel=redis.channel):
-        line = {"id": id_} if id_ is not None else {"channel": redis.channel}
-        line |= {name.decode(errors="replace"): _read(value) for name, value in fields.items()}
-        print(json.dumps(line), flush=True)
-
-
-def _read(value: bytes) -> Any:
-    """Return a field's JSON; what is none is shown as it is, since it is what one looks for."""
-    try:
-        return msgspec.json.decode(value)
-    except (ValueError, RecursionError):
-        return value.decode(errors="replace")
-
-
 def publish(arguments: Namespace) -> int:
     """Write an event to the bus and print its id."""
     text = sys.stdin.read() if arguments.event == "-" else arguments.event
@@ -191,37 +131,6 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(event, dict):
         raise Rejected(Rejection.NOT_OBJECT, "the event is not a JSON object")
     return event
-
-
-def reload(arguments: Namespace) -> int:
-    """Have the running daemon read its configuration anew."""
-    answer = asyncio.run(control.ask(_control_path(arguments), "reload"))
-    print(f"changed: {', '.join(answer['changed']) or 'nothing'}")
-    if answer["waiting"]:
-        print(f"for a restart, which disconnects nobody: {', '.join(answer['waiting'])}")
-    return 0
-
-
-def _control_path(arguments: Namespace) -> str:
-    try:
-        loaded, _ = config.load(arguments.config, os.environ)
-    except config.ConfigError:
-        # The daemon runs with an earlier one, and says best what is wrong with this.
-        loaded = config.Config()
-    return (
-        loaded.control.socket
-        or os.environ.get("NOTIFYD_CONTROL_SOCKET")
-        or control.find(os.environ)
-    )
-
-
-def disconnect(arguments: Namespace) -> int:
-    """Close the connections of users, at every daemon."""
-    path = _control_path(arguments)
-    answer = asyncio.run(control.ask(path, "disconnect", users=arguments.user))
-    print(f"connections closed at this daemon: {answer['connections']}")
-    print(f"other daemons read of it in the stream: {answer['id']}")
-    return 0
 
 
 def token(arguments: Namespace) -> int:

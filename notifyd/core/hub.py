@@ -78,6 +78,11 @@ class Hub(Generic[Member]):
         """Return the user's members, suspended ones too, as they are now."""
         return [*self._users.get(user, ())]
 
+    def audiences_of(self, user: str) -> list[tuple[Member, Audience | None]]:
+        """Return the user's members, and what each may see; None: it is suspended."""
+        mine = self._users.get(user, {})
+        return [(each, None if group is None else group.audience) for each, group in mine.items()]
+
     def users_of(self, groups: AbstractSet[str]) -> list[str]:
         """Return the users who have an audience with one of these groups of Django's.
 

@@ -246,7 +246,10 @@ EVENTS: Final[Mapping[str, LogEvent]] = {
         id="259b59adf70c42f3a26886f5cf2d264f",
     ),
     "control.command": LogEvent(
-        "info", ("command", "uid", "pid"), "A command came by the control socket."
+        "info",
+        ("command", "uid", "pid"),
+        "A command came by the control socket.",
+        alike=("command", "uid"),
     ),
     "control.failed": LogEvent(
         "error",

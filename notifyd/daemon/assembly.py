@@ -241,7 +241,7 @@ class Assembly:
 
     def _place_of(self, client: Client) -> tuple[Position, bool] | None:
         position = self.feeder.position(client)
-        return None if position is None else (position, self.feeder.knows(client))
+        return None if position is None else (position, self.feeder.audience(client) is not None)
 
     def _settle(
         self, client: Client, login: Login, position: Position | None, *, known: bool

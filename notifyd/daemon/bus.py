@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -39,7 +38,6 @@ __all__ = [
     "fault",
     "order",
     "publish",
-    "tail",
 ]
 
 _MOVED: Final = ConnectionError("[redis] url was changed to this address")
@@ -79,6 +77,11 @@ class Bus:
         self._start: tuple[str, str] | None = None
         # Since when each is down; None while it works.
         self._down: dict[Reader[Any], float | None] = {}
+
+    @property
+    def address(self) -> str:
+        """Where the bus is, without the password."""
+        return str(self._url)
 
     def resume(self, epoch: str, last_id: str) -> None:
         """Read the stream from a position of that epoch on, instead of from its end."""
@@ -222,30 +225,3 @@ async def fault(url: str, *, timeout: float) -> str | None:  # noqa: ASYNC109 - 
         if link is not None:
             await link.close()
     return None
-
-
-async def tail(
-    url: str, *, prefix: str, channel: str
-) -> AsyncGenerator[tuple[str | None, dict[bytes, bytes]], None]:
-    """Yield every entry from now on, as it is, with its id, or None if it came by the channel.
-
-    Changes nothing but to begin the stream if there is none. Raises ValueError as Bus does.
-    """
-    bus = Bus(url, prefix=prefix, channel=channel, timeout=PATIENCE, history=math.inf)
-    sources: tuple[AsyncGenerator[Batch | Positioned, None], ...] = (bus.stream(), bus.pubsub())
-    pending = {asyncio.ensure_future(anext(source)): source for source in sources}
-    try:
-        while True:
-            done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                source = pending.pop(task)
-                item = task.result()
-                pending[asyncio.ensure_future(anext(source))] = source
-                for entry in item.entries if isinstance(item, Batch) else ():
-                    yield entry
-    finally:
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
-        for source in sources:
-            await source.aclose()

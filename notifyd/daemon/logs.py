@@ -18,13 +18,14 @@ import structlog
 from notifyd.core.levels import LIBRARIES, by_part
 from notifyd.core.records import EVENTS
 from notifyd.daemon.logs_journal import JOURNAL, Journal
+from notifyd.daemon.logs_recent import Recent
 from notifyd.daemon.logs_records import OURS, PROCESSORS
 from notifyd.daemon.logs_streams import Rules, Stream, console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["EVENTS", "JOURNAL", "configure", "flush", "tick"]
+__all__ = ["EVENTS", "JOURNAL", "configure", "flush", "remember", "tick"]
 
 # The floor of each family of loggers, unless it has a level of its own. The debug lines of Django's
 # database backends show parameters, those of websockets show headers: only ours are let through.
@@ -84,6 +85,13 @@ def configure(
     )
 
 
+def remember() -> Recent:
+    """Return what keeps the latest warnings and errors from now on, however logs are configured."""
+    recent = Recent()
+    logging.getLogger().addHandler(recent)
+    return recent
+
+
 def tick() -> None:
     """Write what stands for folded lines whose time is over."""
     for stream in _streams():
@@ -118,6 +126,8 @@ def _clear() -> None:
         if not isinstance(logger, logging.Logger):
             continue
         for handler in logger.handlers[:]:
+            if isinstance(handler, Recent):
+                continue
             logger.removeHandler(handler)
             handler.close()
         logger.setLevel(logging.NOTSET)

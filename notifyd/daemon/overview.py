@@ -1,13 +1,10 @@
-"""What the daemon says of itself: readiness, status and metrics, read from its parts when asked."""
+"""What the daemon says of itself: readiness and metrics, read from its parts when asked."""
 
 from __future__ import annotations
 
-import datetime as dt
-import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-import notifyd
 from notifyd.daemon.metrics_table import CHECKS
 
 if TYPE_CHECKING:
@@ -35,7 +32,6 @@ class Overview:
         self._relay = parts.relay
         self._bus = parts.bus
         self._authenticator = parts.authenticator
-        self._started = time.monotonic()
         self.listeners: list[str] = []
         self.stopping = False
         self._loop_lag = 0.0
@@ -53,11 +49,12 @@ class Overview:
         reload = "" if self._reloads.successful else ", the latest reload failed"
         return (
             f"{len(self._hub)} clients of {self._hub.users} users, {redis}, "
-            f"{self._deliveries} deliveries{reload}"
+            f"{self.deliveries} deliveries{reload}"
         )
 
     @property
-    def _deliveries(self) -> int:
+    def deliveries(self) -> int:
+        """How many events were written to clients, live and later."""
         return self._relay.stats.deliveries + self._parts.feeder.stats.deliveries
 
     def failing(self) -> Mapping[str, str]:
@@ -79,39 +76,6 @@ class Overview:
     def _passed(self) -> Mapping[str, bool]:
         failing = self.failing()
         return {check: check not in failing for check in CHECKS}
-
-    async def status(self, _arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Answer `notifyd status`."""
-        bus_stats, relay, reloads = self._bus.stats, self._relay, self._reloads
-        read_at = dt.datetime.fromtimestamp(reloads.succeeded_at, dt.UTC)
-        return {
-            "version": notifyd.__version__,
-            "pid": os.getpid(),
-            "uptime": round(time.monotonic() - self._started, 3),
-            "configuration": {
-                "read_at": read_at.isoformat(timespec="seconds"),
-                "last_reload_successful": reloads.successful,
-            },
-            "failing": dict(self.failing()),
-            "listeners": self.listeners,
-            "connections": self._server.phases(),
-            "users": self._hub.users,
-            "audiences": self._hub.audiences,
-            "rechecks_waiting": len(self._parts.rechecks),
-            "history_seconds": round(self._parts.history.seconds, 3),
-            "bus": {
-                "up": bus_stats.up,
-                "epoch": relay.epoch,
-                "last_id": relay.last_id,
-                "lag": round(relay.stats.lag, 3),
-                "reconnects": bus_stats.reconnects,
-                "gaps": bus_stats.gaps,
-            },
-            "events": dict(relay.stats.events),
-            "rejected": sum(relay.stats.rejected.values()),
-            "deliveries": relay.stats.deliveries,
-            "authentications": dict(self._authenticator.results),
-        }
 
     def wire(self, metrics: Metrics) -> None:
         """Let the metrics read their counters and gauges here, at each scrape."""

@@ -93,14 +93,26 @@ class Feeder(Generic[Member]):
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def members(self) -> list[Member]:
+        """The members that are behind."""
+        return [*self._places]
+
     def position(self, member: Member) -> Position | None:
         """Return where a member is, None if it isn't behind."""
         place = self._places.get(member)
         return None if place is None else place.position
 
-    def knows(self, member: Member) -> bool:
-        """Tell whether what the user of a member that is behind may see is known."""
-        return self._places[member].audience is not None
+    def lag(self, member: Member) -> float:
+        """Return how many seconds behind the present a member is, by the times in the positions."""
+        place, present = self._places.get(member), self._history.end
+        if place is None or present is None:
+            return 0.0
+        return max(0.0, (present[0] - place.position[0]) / 1000)
+
+    def audience(self, member: Member) -> Audience | None:
+        """Return what the user of a member that is behind may see; None while nobody knows."""
+        return self._places[member].audience
 
     # What is said of a member.
 

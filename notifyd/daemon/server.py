@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from notifyd.core.farewells import Farewell, Farewells
 from notifyd.core.handover import Kind
 from notifyd.core.happenings import (
     Closing,
@@ -96,6 +97,7 @@ class Server:
         self.clients: set[Client] = set()
         self.inbox = memoryview(bytearray(_INBOX))
         self.stats = ServerStats()
+        self.farewells = Farewells()
 
     # What the listeners, the relay and the service call.
 
@@ -237,6 +239,8 @@ class Server:
         self._admission.exit(client)
         code = int(client.session.close_code)
         self.stats.closed[code] += 1
+        if client.user is not None:
+            self.farewells.note(client.user, Farewell(code, client.detail, self._loop.time()))
         log.info(
             "connection.closed",
             code=code,

@@ -70,6 +70,11 @@ class Debts:
         self.slow = 0
         """How many clients were closed."""
 
+    @property
+    def owing(self) -> list[Client]:
+        """The clients that owe something."""
+        return [*self._owing]
+
     def configure(self, *, buffer: int, bare_buffer: int, total_buffer: int) -> None:
         """Go by these bounds from now on, in bytes."""
         self._buffer = buffer

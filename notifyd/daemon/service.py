@@ -17,9 +17,11 @@ from notifyd.daemon.assembly import Assembly
 from notifyd.daemon.endpoints import Endpoints
 from notifyd.daemon.metrics import Metrics
 from notifyd.daemon.overview import Overview
+from notifyd.daemon.service_explain import Explain
 from notifyd.daemon.service_handover import Handover, ask, kept
 from notifyd.daemon.service_listeners import Listeners
 from notifyd.daemon.service_reload import Reload
+from notifyd.daemon.service_status import Status
 from notifyd.daemon.systemd import Notifier
 from notifyd.daemon.systemd_sockets import Passed
 from notifyd.daemon.systemd_store import Store
@@ -71,12 +73,14 @@ class Service:
         self._reload = Reload(parts, self._notifier, read)
         self._overview = Overview(parts, self._reload.stats)
         self._overview.wire(self.metrics)
+        self._status = Status(parts, self._overview, self._reload.stats, logs.remember())
         self._endpoints = Endpoints(render=self.metrics.render, ready=self._overview.failing)
         self._passed = Passed(os.environ, os.getpid())
         self._store = Store(os.environ)
         self._handover = Handover(parts, self._store, stop=self._stop.set)
         commands = {
-            "status": self._overview.status,
+            "status": self._status.command,
+            "explain": Explain(parts, self._overview).command,
             "disconnect": parts.disconnect,
             "handover": self._handover.command,
             "reload": self._reload.command,
@@ -186,6 +190,7 @@ class Service:
             await asyncio.sleep(due - loop.time())
             now = loop.time()
             self._overview.turned(now - due)
+            self._status.turned(now)
             # After a stall, go on from here: the turns that were missed are over.
             due = max(due, now - _TICK)
             self._parts.server.tick(now)

@@ -344,6 +344,14 @@ def test_who_is_suspended_is_connected() -> None:
     assert ("1" in hub, "2" in hub, "3" in hub) == (True, True, False)
 
 
+def test_audiences_of_a_user() -> None:
+    """Of each member of a user it is known what it may see, unless it is suspended."""
+    hub = hub_of([("a", "1", audience("1")), ("b", "1", audience("2"))])
+    hub.suspend("b", "1")
+    assert hub.audiences_of("1") == [("a", audience("1")), ("b", None)]
+    assert hub.audiences_of("2") == []
+
+
 def test_suspending_twice() -> None:
     """A member that is suspended already stays so, and still stands for its user once."""
     hub = Hub[str]()

@@ -16,7 +16,7 @@ from servers import LOOPBACK, RedisServer, free_port
 from structlog.testing import capture_logs
 from waiting import until
 
-from notifyd.daemon.bus import Batch, Bus, BusError, Positioned, check_url, fault, publish, tail
+from notifyd.daemon.bus import Batch, Bus, BusError, Positioned, check_url, fault, publish
 from notifyd.daemon.bus_link import RedisURL
 from notifyd.daemon.bus_stream import BATCH_BYTES, KEEP, batches, gap
 
@@ -808,22 +808,6 @@ async def test_publish_may_be_unknown(
             await publish(
                 f"redis://{LOOPBACK}:{port}", prefix="notifyd", payload=b"", rule=None, maxlen=10
             )
-
-
-async def test_tail(redis_server: RedisServer, client: Any) -> None:
-    """What flows over the bus from now on can be watched, both of its sources."""
-    add(client, "old")
-    async with reading(tail(redis_server.url, prefix="notifyd", channel="events")) as entries:
-        await until(lambda: client.pubsub_numsub("events")[0][1])
-        await until(lambda: client.exists(EPOCH))
-        id_ = client.xadd(EVENTS, {"event": "1"})
-        client.publish("events", "2")
-        await until(lambda: entries[1:])
-    assert sorted(entries, key=str) == [
-        (id_.decode(), {b"event": b"1"}),
-        (None, {b"event": b"2"}),
-    ]
-    assert links(client) == []
 
 
 @pytest.mark.parametrize("trusted", [True, False])

@@ -90,6 +90,18 @@ def test_catching_up() -> None:
     assert sink.ids == ids(12, 14)
 
 
+def test_lag() -> None:
+    """It is known who is behind, with which audience, and how far by the times in the ids."""
+    bench = Bench()
+    sink = bench.put(10)
+    assert (bench.feeder.members, bench.feeder.lag(sink)) == ([sink], 0)
+    bench.relay(*entries(11, 2010))
+    assert bench.feeder.lag(sink) == 2
+    assert bench.feeder.audience(sink) is not None
+    bench.feed()
+    assert (bench.feeder.members, bench.feeder.lag(sink)) == ([], 0)
+
+
 def test_nothing_to_catch_up_with() -> None:
     """A client that is behind at the present is written nothing, and is live."""
     bench = Bench()

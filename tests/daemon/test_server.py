@@ -75,6 +75,18 @@ async def test_last_word() -> None:
         assert (line["log_level"], line["connection"]) == ("debug", 1)
 
 
+async def test_farewells() -> None:
+    """How a user's latest connection ended is remembered."""
+    async with serving() as house:
+        client = await house.enter("alice")
+        assert house.server.farewells.latest("alice") is None
+        await client.close()
+        await until(lambda: not house.server.clients)
+        farewell = house.server.farewells.latest("alice")
+        assert farewell is not None
+        assert farewell[:2] == (1000, "closed by the client")
+
+
 async def test_connections_have_numbers() -> None:
     """The log tells connections apart, also those that one user has from one address."""
     async with serving() as house:

@@ -29,7 +29,7 @@ def succession(house: Serving, unknown: list[str] | None = None) -> Succession:
 
     def place_of(client: Client) -> tuple[Position, bool] | None:
         position = house.feeder.position(client)
-        return None if position is None else (position, house.feeder.knows(client))
+        return None if position is None else (position, house.feeder.audience(client) is not None)
 
     def settle(client: Client, login: Login, position: Position | None, *, known: bool) -> None:
         assert position is not None

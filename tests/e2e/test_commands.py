@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from e2e.clients import Pages
 
-COMMANDS = ("run", "check", "config", "status", "tail", "publish", "disconnect", "token")
+COMMANDS = ("run", "check", "config", "status", "tail", "explain", "publish", "disconnect", "token")
 STREAM = "{notifyd}:events"
 WATCHED = "{watched}:events"
 # Needs percent-encoding nowhere, and occurs nowhere else.
@@ -294,11 +296,12 @@ async def test_status(daemon: Daemon, site: Site, pages: Pages) -> None:
     """`notifyd status` shows who is connected and how the bus does, a line for each value."""
     await pages.hello(daemon, site.token("nadia"))
     done = daemon.command("status")
-    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    values = done.stdout.partition("\n\n")[0]
+    rows = dict(line.split(maxsplit=1) for line in values.splitlines())
     assert done.returncode == 0
     assert (rows["users"], rows["failing"]) == ("1", "-")
     assert "live 1" in rows["connections"].split(", ")
-    assert rows["bus"].startswith("up yes, epoch ")
+    assert rows["bus"].startswith("up yes, address redis://")
     assert rows["listeners"] == ", ".join(daemon.addresses)
 
 
@@ -310,6 +313,85 @@ async def test_status_as_json(daemon: Daemon, site: Site, pages: Pages) -> None:
     assert status["connections"]["live"] == 1
     assert status["bus"]["up"] is True
     assert status["failing"] == {}
+
+
+async def test_status_of_what_happens(daemon: Daemon, site: Site, bus: Any, pages: Pages) -> None:
+    """The status has what happens a second, and the latest warnings with how often they came."""
+    page = await pages.hello(daemon, site.token("nadia"))
+    bus.xadd(STREAM, {"event": "[]", "to": '{"everyone": true}'})
+    for _ in range(2):
+        bus.xadd(STREAM, {"event": "{}", "to": '{"everyone": true}'})
+    await page.count(2)
+
+    def status() -> dict[str, Any]:
+        return dict(json.loads(daemon.command("status", "--json").stdout))
+
+    rates = await until(lambda: (found := status()["per_second"])["events"] and found)
+    assert rates["deliveries"] >= rates["events"] > 0
+    [line] = [line for line in status()["recent_errors"] if line["event"] == "event.rejected"]
+    assert (line["reason"], line["level"]) == ("not_object", "warning")
+    assert re.search(r"\n\nrecent errors\n  .*  event.rejected ", daemon.command("status").stdout)
+
+
+async def test_status_of_a_slow_client(daemon: Daemon, site: Site, bus: Any, pages: Pages) -> None:
+    """The status names the clients that owe the most, and how far behind they are."""
+    page = await pages.hello(daemon, site.token("nadia"))
+    page.connection.transport.pause_reading()
+    with bus.pipeline(transaction=False) as pipeline:
+        for _ in range(200):
+            event = {"event": json.dumps({"text": "x" * 60_000}), "to": '{"everyone": true}'}
+            pipeline.xadd(STREAM, event)
+        pipeline.execute()
+    await until(lambda: daemon.metric("connections", state="behind") == 1)
+    [client] = json.loads(daemon.command("status", "--json").stdout)["slowest_clients"]
+    assert (client["user"], client["address"]) == (site.key("nadia"), "127.0.0.1")
+    assert client["owed"] > 0
+    assert client["behind_seconds"] > 0
+    assert "\n\nslowest clients\n" in daemon.command("status").stdout
+    page.connection.transport.resume_reading()
+    await page.count(200)
+
+
+def watch(daemon: Daemon, output: int, *arguments: str) -> subprocess.Popen[str]:
+    """Start `notifyd status --watch` as from a terminal."""
+    command = [sys.executable, "-m", "notifyd", "status", "--watch", *arguments]
+    return subprocess.Popen(
+        ["env", "--default-signal=INT", *command],
+        env=daemon.environment | {"LINES": "12", "COLUMNS": "30"},
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_status_watched(daemon: Daemon) -> None:
+    """`notifyd status --watch` draws the page over itself every second, until Ctrl-C."""
+    screen, line = pty.openpty()
+    process = watch(daemon, line)
+    os.close(line)
+    seen = b""
+    while seen.count(b"\x1b[J") < 2:
+        seen += os.read(screen, 65536)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    os.close(screen)
+    _, first, second = re.split(r"\x1b\[H", seen.decode())
+    assert (process.returncode, errors) == (130, "")
+    assert first.startswith("version ")
+    assert "\x1b[2J" not in first + second
+    assert [line for line in first.splitlines() if len(line) > 30 + len("\x1b[K")] == []
+    assert len(first.splitlines()) <= 12
+
+
+def test_status_watched_by_a_program(daemon: Daemon) -> None:
+    """`notifyd status --watch --json` prints a line each time."""
+    process = watch(daemon, subprocess.PIPE, "--json")
+    assert process.stdout is not None
+    first, second = (json.loads(process.stdout.readline()) for _ in range(2))
+    assert first["uptime"] < second["uptime"]
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=10)[1] == ""
+    assert process.returncode == 130
 
 
 def test_status_without_a_daemon(home: Path, daemon: Daemon) -> None:
@@ -324,15 +406,17 @@ def test_status_without_a_daemon(home: Path, daemon: Daemon) -> None:
 # notifyd tail
 
 
-def start_tail(daemon: Daemon, **environment: str) -> subprocess.Popen[str]:
+def start_tail(
+    daemon: Daemon, *arguments: str, stdout: int = subprocess.PIPE, **environment: str
+) -> subprocess.Popen[str]:
     """Start `notifyd tail` as from a terminal: it may be interrupted.
 
     Where the tests run in the background, they and all they start ignore Ctrl-C (bash(1), SIGNALS).
     """
     return subprocess.Popen(
-        ["env", "--default-signal=INT", sys.executable, "-m", "notifyd", "tail"],
+        ["env", "--default-signal=INT", sys.executable, "-m", "notifyd", "tail", *arguments],
         env=daemon.environment | environment,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -341,8 +425,7 @@ def start_tail(daemon: Daemon, **environment: str) -> subprocess.Popen[str]:
 @pytest.fixture
 def tail(daemon: Daemon, bus: Any) -> Iterator[subprocess.Popen[str]]:
     """Give `notifyd tail` once it reads a stream and a channel that nobody else does."""
-    names = {"NOTIFYD_REDIS_PREFIX": "watched", "NOTIFYD_REDIS_CHANNEL": "watched"}
-    process = start_tail(daemon, **names)
+    process = start_tail(daemon, NOTIFYD_REDIS_PREFIX="watched", NOTIFYD_REDIS_CHANNEL="watched")
     wait_until(lambda: bus.exists(WATCHED) and bus.pubsub_numsub("watched")[0][1])
     yield process
     process.kill()
@@ -361,6 +444,61 @@ def test_tail(bus: Any, tail: subprocess.Popen[str]) -> None:
     tail.send_signal(signal.SIGINT)
     assert tail.communicate() == ("", "")
     assert tail.returncode == 130
+
+
+def test_tail_filtered(daemon: Daemon, bus: Any) -> None:
+    """`notifyd tail` can show only some of what the stream has, and what comes then."""
+    first = bus.xadd(STREAM, {"event": '{"content_type_id": 3, "text": "é"}'})
+    shown, *_ = [
+        bus.xadd(STREAM, {"event": f'{{"content_type_id": 3, "text": "{text}"}}', "to": to})
+        for text, to in (("é", '{"users": [7]}'), ("e", '{"users": [7]}'), ("é", '{"users": [8]}'))
+    ]
+    options = ("--since", first, "--source", "stream", "--content-type", "3", "--user", "7")
+    process = start_tail(daemon, *options, "--grep", "é")
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["id"] == shown
+    last = bus.xadd(STREAM, {"event": '{"content_type_id": 3, "n": "é"}', "to": '{"users": [7]}'})
+    assert json.loads(process.stdout.readline())["id"] == last
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=10) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("environment", "beginning"),
+    [({"NO_COLOR": ""}, "\x1b[2m"), ({"NO_COLOR": "1"}, ""), ({"TERM": "dumb"}, "")],
+)
+def test_tail_on_a_terminal(
+    daemon: Daemon, bus: Any, environment: dict[str, str], beginning: str
+) -> None:
+    """On a terminal a line is for people, in colours unless the environment forbids them."""
+    id_ = bus.xadd(STREAM, {"event": '{"text": "\\u001b[2J"}', "to": '{"users": [7]}'})
+    screen, line = pty.openpty()
+    terminal = {"TERM": "xterm"} | environment
+    process = start_tail(daemon, "--since", "60", "--user", "7", stdout=line, **terminal)
+    os.close(line)
+    with os.fdopen(screen, encoding="utf-8") as shown:
+        words = next(words for words in shown if id_ in words)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+    assert words.startswith(beginning)
+    assert ("\x1b" in words) is bool(beginning)
+    assert '{"text": "\\u001b[2J"}' in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--since", "yesterday"], "neither an id"),
+        (["--since", "1-"], "neither an id"),
+        (["--since", "inf"], "neither an id"),
+        (["--since", "60", "--source", "pubsub"], "the channel has no past"),
+    ],
+)
+def test_tail_of_no_past(daemon: Daemon, arguments: list[str], words: str) -> None:
+    """A beginning that can't be is a wrong command line."""
+    done = daemon.command("tail", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
 
 
 def test_tail_without_redis(daemon: Daemon) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -104,6 +104,7 @@ async def test_dawdlers(attack: Attack) -> None:
     await attack.logged("control.command")
 
 
+UNKNOWN = "unknown command; there are: disconnect, explain, handover, reload, status"
 NOT_COMMANDS = {
     "nothing": (b"", "the request is not a line"),
     "half a line": (b'{"command": "status"}', "the request is not a line"),
@@ -112,18 +113,18 @@ NOT_COMMANDS = {
     "brackets": (b"[" * 100_000 + b"\n", "the request is not JSON"),
     "digits": (b"1" * 100_000 + b"\n", "the request is not JSON"),
     "a list": (b"[]\n", "the request is not a JSON object"),
-    "no command": (b"{}\n", "unknown command; there are: disconnect, handover, reload, status"),
+    "no command": (b"{}\n", UNKNOWN),
     "an unknown command": (
         b'{"command": "halt"}\n',
-        "unknown command; there are: disconnect, handover, reload, status",
+        UNKNOWN,
     ),
     "a command in a list": (
         b'{"command": ["status"]}\n',
-        "unknown command; there are: disconnect, handover, reload, status",
+        UNKNOWN,
     ),
     "a dunder": (
         b'{"command": "__class__"}\n',
-        "unknown command; there are: disconnect, handover, reload, status",
+        UNKNOWN,
     ),
     "a line without end": (b"x" * 300_000, "the request is longer than 262144 bytes"),
 }
@@ -138,6 +139,26 @@ async def test_garbage_at_the_control_socket(attack: Attack, data: bytes, error:
         # It hung up while most of that line was still on its way.
         assert len(data) > 262_144
     await attack.logged()
+
+
+NOT_EXPLAINED = {
+    "nothing": ({}, "say which event: its id in the stream, or itself"),
+    "a number": ({"id": 7}, "say which event"),
+    "an object": ({"event": {}}, "say which event"),
+    "half a character": ({"event": '{"n": "\ud800"}'}, "every daemon rejects it: not UTF-8"),
+    "a deep rule": ({"event": "{}", "to": "[" * 100_000}, "every daemon rejects it"),
+    "no id": ({"id": "9" * 100_000}, "an id of the stream is like"),
+    "a user": ({"event": "{}", "users": "7"}, "users must be a list of primary keys"),
+    "numbers": ({"event": "{}", "users": [7]}, "users must be a list of primary keys"),
+}
+
+
+@pytest.mark.parametrize(("question", "words"), NOT_EXPLAINED.values(), ids=NOT_EXPLAINED)
+async def test_nonsense_to_explain(attack: Attack, question: Any, words: str) -> None:
+    """What is no event to explain is refused in words."""
+    request = json.dumps({"command": "explain", **question}).encode() + b"\n"
+    assert words in json.loads(await control(attack.house, request))["error"]
+    await attack.logged("control.command")
 
 
 # Asks nothing: the answer depends on who connects.
