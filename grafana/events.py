@@ -19,7 +19,7 @@ def each(name: str) -> tuple[Query, ...]:
 
 BUS: Final = Row(
     "Bus",
-    8,
+    6,
     (
         Panel(
             "Redis answers",
@@ -28,6 +28,19 @@ BUS: Final = Row(
             each("notifyd_redis_up"),
             "NotifydRedisAway",
             low=1,
+        ),
+        Panel(
+            "Last proof of Redis",
+            "Time since Redis last proved that what is written there reaches a daemon. It answers"
+            " every few seconds, also when nothing is written.",
+            "s",
+            (
+                Query(
+                    f"max by (source) ({selected('notifyd_bus_proof_age_seconds')})", "{{source}}"
+                ),
+            ),
+            "NotifydRedisAway",
+            high=10,
         ),
         Panel(
             "Events read",
@@ -46,12 +59,16 @@ BUS: Final = Row(
         ),
         Panel(
             "Reconnections",
-            "Connections to Redis made anew, and events that were read after such a one.",
+            "Connections to Redis made anew.",
             "short",
-            (
-                Query(increase("notifyd_redis_reconnects_total"), "reconnections"),
-                Query(increase("notifyd_events_recovered_total"), "events recovered"),
-            ),
+            (Query(increase("notifyd_redis_reconnects_total"), "reconnections"),),
+            "NotifydRedisAway",
+        ),
+        Panel(
+            "Recovered",
+            "Events that were written while Redis was away from a daemon, and read afterwards.",
+            "short",
+            (Query(increase("notifyd_events_recovered_total"), "events"),),
             "NotifydRedisAway",
         ),
         Panel(

@@ -6,12 +6,13 @@ And what it answers when it is asked about older entries.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from notifyd.core.positions import Position
 
 Source = Literal["stream", "pubsub"]
+SOURCES: Final[tuple[Source, ...]] = ("stream", "pubsub")
 RawEntry = tuple[str | None, dict[bytes, bytes]]
 """The entry's id (None: it came by Pub/Sub, which has none) and its fields."""
 

@@ -120,7 +120,11 @@ class Bus:
         Iterate without pause: Redis cuts a subscriber that falls behind.
         """
         listener = Listener(
-            self._url, prefix=self._prefix, channel=self._channel, within=self._timeout
+            self._url,
+            self.stats,
+            prefix=self._prefix,
+            channel=self._channel,
+            within=self._timeout,
         )
         return self._run(listener, asyncio.Event())
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import structlog
 
 from notifyd.core.backoff import Backoff
+from notifyd.core.batch import SOURCES
 from notifyd.daemon.bus_link import NotMasterError
 
 if TYPE_CHECKING:
@@ -37,8 +38,14 @@ class BusStats:
     gaps: int = 0
     recovered: int = 0
     """Entries that were written during an outage and read after it."""
-    proof: float | None = None
-    """When Redis last answered."""
+    proofs: dict[Source, float] = field(default_factory=dict)
+    """When Redis last proved that what is written there reaches us, by each way that did once."""
+    began: float = field(default_factory=time.monotonic)
+
+    def ages(self) -> dict[Source, float]:
+        """Return how many seconds ago that was; without any proof: since the start."""
+        now = time.monotonic()
+        return {source: now - self.proofs.get(source, self.began) for source in SOURCES}
 
 
 class Reader(Protocol[Item_co]):

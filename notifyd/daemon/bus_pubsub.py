@@ -17,6 +17,7 @@ from notifyd.daemon.bus_stream import BATCH_BYTES, batches
 if TYPE_CHECKING:
     from notifyd.core.batch import Batch, RawEntry
     from notifyd.daemon.bus_link import RedisURL
+    from notifyd.daemon.bus_outage import BusStats
 
 GRACE: Final = 0.05
 """Seconds for what the kernel has kept for us, after we were held up ourselves."""
@@ -32,8 +33,11 @@ class Listener:
     source: Final = "pubsub"
     lost: Final = "messages published during the outage: Pub/Sub keeps none"
 
-    def __init__(self, url: RedisURL, *, prefix: str, channel: str, within: float) -> None:
+    def __init__(
+        self, url: RedisURL, stats: BusStats, *, prefix: str, channel: str, within: float
+    ) -> None:
         self._url = url
+        self._stats = stats
         self._channel = channel.encode()
         self._canary = f"{{{prefix}}}:canary:{secrets.token_hex(8)}".encode()
         self._within = within
@@ -101,6 +105,7 @@ class Listener:
             self._deadline = now + self._within
         if kind != b"message":
             return 0
+        self._stats.proofs["pubsub"] = now
         if channel == self._canary:
             self._deadline = None
             self._canary_due = now + self._within / 2

@@ -220,7 +220,7 @@ class Follower:
             if "UNBLOCKED" in str(error):
                 raise NotMasterError("the server became a replica") from error
             raise
-        self._stats.proof = time.monotonic()
+        self._stats.proofs["stream"] = time.monotonic()
         entries = _entries(answer)
         full = len(entries) == COUNT
         # XREAD skips what was trimmed, and waits for ever at a stream that was deleted. Whoever

@@ -13,7 +13,8 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs
 
 import structlog
 from websockets.datastructures import Headers
@@ -42,7 +43,8 @@ class Endpoints:
     """The admin listener.
 
     `render` takes an Accept header and returns the metrics and their content type. `ready` returns
-    the checks that fail, each with the reason in words; none means ready.
+    the checks that fail, each with the reason in words; none means ready. `details` returns what
+    `/readyz?verbose` tells of them and more, with `failing` as `ready` returns it.
     """
 
     def __init__(
@@ -50,9 +52,11 @@ class Endpoints:
         *,
         render: Callable[[str], tuple[bytes, str]],
         ready: Callable[[], Mapping[str, str]],
+        details: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._render = render
         self._ready = ready
+        self._details = details
         self._servers: list[asyncio.Server] = []
         self._file: Path | None = None
         self._exchanges: set[asyncio.Task[None]] = set()
@@ -160,7 +164,11 @@ class Endpoints:
         # That this line runs is the whole answer: the event loop turns.
         return _response(200, b"ok")
 
-    def _readyz(self, _request: Request) -> Response:
+    def _readyz(self, request: Request) -> Response:
+        if "verbose" in parse_qs(request.path.partition("?")[2], keep_blank_values=True):
+            details = self._details()
+            status = 503 if details["failing"] else 200
+            return _response(status, json.dumps(details).encode() + b"\n", _JSON)
         failing = self._ready()
         if not failing:
             return _response(200, b"ok")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from notifyd.core.batch import SOURCES
 from notifyd.core.events import Rejection
 from notifyd.core.handover import RESULTS as HANDOVER_RESULTS
 from notifyd.core.happenings import NotUpgradedReason, Phase
@@ -93,7 +94,7 @@ METRICS: Final = (
         ("source",),
         "Events relayed, by where they came from.",
         "events",
-        ("stream", "pubsub"),
+        SOURCES,
     ),
     Metric(
         "events_rejected_total",
@@ -143,6 +144,14 @@ METRICS: Final = (
         "seconds",
     ),
     Metric("bus_lag_seconds", "gauge", (), "Age of the newest batch when it was read.", "seconds"),
+    Metric(
+        "bus_proof_age_seconds",
+        "gauge",
+        ("source",),
+        "Time since Redis last proved that what is written there reaches the daemon.",
+        "seconds",
+        SOURCES,
+    ),
     Metric("redis_up", "gauge", (), "Whether Redis answers: 1 or 0.", ""),
     Metric(
         "redis_reconnects_total", "counter", (), "Connections to Redis made anew.", "connections"

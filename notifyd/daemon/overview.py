@@ -73,6 +73,19 @@ class Overview:
             failing["database"] = f"it could not be read the last time{users}"
         return failing
 
+    def details(self) -> Mapping[str, Any]:
+        """Return what `/readyz?verbose` tells: every check, and how sure the bus is."""
+        failing, stats = self.failing(), self._bus.stats
+        return {
+            "failing": dict(failing),
+            "checks": {check: failing.get(check, "ok") for check in CHECKS},
+            "bus": {
+                "up": stats.up,
+                "last_id": self._relay.last_id,
+                "proof_age": {source: round(age, 3) for source, age in stats.ages().items()},
+            },
+        }
+
     def _passed(self) -> Mapping[str, bool]:
         failing = self.failing()
         return {check: check not in failing for check in CHECKS}
@@ -96,6 +109,7 @@ class Overview:
             "pubsub_missed_total": lambda: relay.missed,
             "broadcast_latency_clamped_total": lambda: relay.clamped,
             "bus_lag_seconds": lambda: relay.lag,
+            "bus_proof_age_seconds": link.ages,
             "redis_up": lambda: int(link.up),
             "redis_reconnects_total": lambda: link.reconnects,
             "events_recovered_total": lambda: link.recovered,

@@ -74,7 +74,11 @@ class Service:
         self._overview = Overview(parts, self._reload.stats)
         self._overview.wire(self.metrics)
         self._status = Status(parts, self._overview, self._reload.stats, logs.remember())
-        self._endpoints = Endpoints(render=self.metrics.render, ready=self._overview.failing)
+        self._endpoints = Endpoints(
+            render=self.metrics.render,
+            ready=self._overview.failing,
+            details=self._overview.details,
+        )
         self._passed = Passed(os.environ, os.getpid())
         self._store = Store(os.environ)
         self._handover = Handover(parts, self._store, stop=self._stop.set)
@@ -130,7 +134,7 @@ class Service:
         gc.collect()
         gc.freeze()
         self._notifier.ready()
-        log.info("service.started", redis=self._parts.bus.stats.proof is not None)
+        log.info("service.started", redis="stream" in self._parts.bus.stats.proofs)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

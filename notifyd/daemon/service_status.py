@@ -98,6 +98,7 @@ class Status:
             "epoch": relay.epoch,
             "last_id": relay.last_id,
             "lag": round(relay.stats.lag, 3),
+            "proof_age": {source: round(age, 1) for source, age in stats.ages().items()},
             "reconnects": stats.reconnects,
             "gaps": stats.gaps,
         }

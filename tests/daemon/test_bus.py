@@ -16,6 +16,7 @@ from servers import LOOPBACK, RedisServer, free_port
 from structlog.testing import capture_logs
 from waiting import until
 
+from notifyd.core.batch import SOURCES
 from notifyd.daemon.bus import Batch, Bus, BusError, Positioned, check_url, fault, publish
 from notifyd.daemon.bus_link import RedisURL
 from notifyd.daemon.bus_stream import BATCH_BYTES, KEEP, batches, gap
@@ -298,7 +299,7 @@ async def test_decides_with_redis(redis_server: RedisServer) -> None:
     async with reading(bus.stream()) as items:
         await bus.decided.wait()
         assert gaps(items) == [None]
-    assert bus.stats.proof is not None
+    assert "stream" in bus.stats.proofs
 
 
 @pytest.mark.parametrize("what", ["flush", "stream", "epoch", "entries"])
@@ -403,7 +404,7 @@ async def test_removed_entry(redis_server: RedisServer, client: Any) -> None:
         await until(lambda: items)
         client.xdel(EVENTS, client.xadd(EVENTS, {"event": "1"}))
         began = time.monotonic()
-        await until(lambda: (bus.stats.proof or 0) > began + 0.9)
+        await until(lambda: bus.stats.proofs.get("stream", 0) > began + 0.9)
         add(client, "2")
         await until(lambda: b"2" in events(items))
     assert gaps(items) == [None]
@@ -517,7 +518,7 @@ async def test_user_with_few_permissions(
     async with reading(bus.stream()), reading(bus.pubsub()) as messages:
         await until(lambda: bus.stats.up)
         began = time.monotonic()
-        await until(lambda: (bus.stats.proof or 0) > began + 0.2)
+        await until(lambda: bus.stats.proofs.get("stream", 0) > began + 0.2)
         client.publish("events", "x")
         await until(lambda: messages)
     assert {line["event"] for line in logs} == {"bus.connected"}
@@ -547,7 +548,7 @@ async def test_user_who_may_not_ask_for_the_role(
     bus = bus_at(redis_server.url)
     async with reading(bus.stream()) as items:
         began = time.monotonic()
-        await until(lambda: (bus.stats.proof or 0) > began + 0.9)
+        await until(lambda: bus.stats.proofs.get("stream", 0) > began + 0.9)
         add(client, "1")
         await until(lambda: events(items))
     assert [line["event"] for line in logs] == ["bus.connected"]
@@ -587,10 +588,30 @@ async def test_trimming_may_fail(redis_server: RedisServer, client: Any, logs: l
     async with reading(bus.stream()) as items:
         await until(lambda: named(logs, "bus.untrimmed"))
         began = time.monotonic()
-        await until(lambda: (bus.stats.proof or 0) > began + 0.9)
+        await until(lambda: bus.stats.proofs.get("stream", 0) > began + 0.9)
         add(client, "1")
         await until(lambda: events(items))
     assert [line["event"] for line in logs] == ["bus.connected", "bus.untrimmed"]
+
+
+async def test_proof(redis_server: RedisServer) -> None:
+    """While nothing is written either way is proved again and again, and then no more."""
+    bus = bus_at(redis_server.url)
+    async with reading(bus.stream()), reading(bus.pubsub()):
+        await until(lambda: bus.stats.up)
+        for _ in range(2):
+            earlier = dict(bus.stats.proofs)
+            await until(lambda: all(bus.stats.proofs[way] > earlier[way] for way in SOURCES))  # noqa: B023 - called at once
+        with redis_server.paused():
+            await until(lambda: min(bus.stats.ages().values()) > 1)
+        await until(lambda: max(bus.stats.ages().values()) < 1)
+
+
+async def test_proof_without_redis() -> None:
+    """What was never proved is as old as the daemon."""
+    ages = bus_at(f"redis://{LOOPBACK}:{free_port()}").stats.ages()
+    assert [*ages] == [*SOURCES]
+    assert max(ages.values()) < 1
 
 
 async def test_messages_come_verbatim(redis_server: RedisServer, client: Any) -> None:

@@ -5,7 +5,7 @@ import email
 import json
 import socket
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from structlog.testing import capture_logs
@@ -38,10 +38,16 @@ def nothing_fails() -> Mapping[str, str]:
     return {}
 
 
+def everything() -> Mapping[str, Any]:
+    """Tell more of the same."""
+    return {"failing": {}, "checks": {"redis": "ok"}}
+
+
 @asynccontextmanager
 async def serving(**options: object) -> AsyncIterator[Endpoints]:
     """Serve the endpoints on a free port."""
-    server = Endpoints(**{"render": render, "ready": nothing_fails, **options})  # type: ignore[arg-type] # the options are its own
+    whole = {"render": render, "ready": nothing_fails, "details": everything, **options}
+    server = Endpoints(**whole)  # type: ignore[arg-type] # the options are its own
     await server.start(host="127.0.0.1")
     try:
         yield server
@@ -100,6 +106,25 @@ async def test_not_ready() -> None:
         assert json.loads(answer.body) == {"failing": {"redis": "down for 7 s"}}
 
 
+@pytest.mark.parametrize("query", ["verbose", "verbose=1", "a=b&verbose"])
+async def test_ready_in_detail(query: str) -> None:
+    """Whoever asks for it is told every check, and more, as JSON."""
+    async with serving() as server:
+        answer = await request(server, f"GET /readyz?{query}")
+        assert answer.status == "HTTP/1.1 200 OK"
+        assert answer.headers["Content-Type"] == "application/json"
+        assert json.loads(answer.body) == everything()
+
+
+async def test_not_ready_in_detail() -> None:
+    """Asked for details the answer has the same status code as without."""
+    failing = {"failing": {"redis": "away for 7 s"}}
+    async with serving(details=lambda: failing) as server:
+        answer = await request(server, "GET /readyz?verbose")
+        assert answer.status == "HTTP/1.1 503 Service Unavailable"
+        assert json.loads(answer.body) == failing
+
+
 async def test_metrics() -> None:
     """The metrics come in the format that the request asks for, in one header or several."""
     async with serving() as server:
@@ -124,7 +149,7 @@ async def test_head() -> None:
 
 
 async def test_query_is_ignored() -> None:
-    """What follows a question mark chooses nothing."""
+    """Elsewhere what follows a question mark chooses nothing."""
     async with serving() as server:
         assert (await request(server, "GET /livez?verbose=1")).body == b"ok"
 
@@ -277,7 +302,7 @@ async def test_failure_is_logged_not_told(path: str) -> None:
 
 async def test_ipv6() -> None:
     """An IPv6 address is written in brackets."""
-    server = Endpoints(render=render, ready=nothing_fails)
+    server = Endpoints(render=render, ready=nothing_fails, details=everything)
     await server.start(host="::1")
     assert server.address.startswith("[::1]:")
     assert (await request(server, "GET /livez")).body == b"ok"
@@ -286,7 +311,7 @@ async def test_ipv6() -> None:
 
 async def test_unix_socket(folder: Path) -> None:
     """On a Unix socket all is the same, and its file is removed at the end."""
-    server = Endpoints(render=render, ready=nothing_fails)
+    server = Endpoints(render=render, ready=nothing_fails, details=everything)
     await server.start(path=str(folder / "admin"))
     assert server.address == f"unix:{folder}/admin"
     assert (await request(server, "GET /livez")).body == b"ok"
@@ -296,7 +321,7 @@ async def test_unix_socket(folder: Path) -> None:
 
 async def test_file_of_another_daemon_is_kept(folder: Path) -> None:
     """A socket that somebody else has put in our place is not removed."""
-    server = Endpoints(render=render, ready=nothing_fails)
+    server = Endpoints(render=render, ready=nothing_fails, details=everything)
     await server.start(path=str(folder / "admin"))
     (folder / "admin").rename(folder / "moved")
     (folder / "admin").touch()
@@ -306,7 +331,7 @@ async def test_file_of_another_daemon_is_kept(folder: Path) -> None:
 
 async def test_file_that_is_gone(folder: Path) -> None:
     """A socket that somebody else has removed is no reason to fail."""
-    server = Endpoints(render=render, ready=nothing_fails)
+    server = Endpoints(render=render, ready=nothing_fails, details=everything)
     await server.start(path=str(folder / "admin"))
     (folder / "admin").unlink()
     await server.close()
@@ -315,7 +340,7 @@ async def test_file_that_is_gone(folder: Path) -> None:
 async def test_address_is_taken() -> None:
     """An address that is taken can't be listened on."""
     async with serving() as server:
-        other = Endpoints(render=render, ready=nothing_fails)
+        other = Endpoints(render=render, ready=nothing_fails, details=everything)
         with pytest.raises(OSError, match="address already in use"):
             await other.start(host="127.0.0.1", port=int(server.address.rpartition(":")[2]))
         await other.close()

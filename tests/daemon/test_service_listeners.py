@@ -51,7 +51,7 @@ def config(*listen: str, admin: str = "127.0.0.1:0") -> Config:
 @contextlib.asynccontextmanager
 async def opened(configuration: Config, passed: Passed, *inherited: socket.socket) -> Any:
     """Open everything, and give the listeners and the admin endpoints."""
-    endpoints = Endpoints(render=lambda _: (b"", ""), ready=dict)
+    endpoints = Endpoints(render=lambda _: (b"", ""), ready=dict, details=dict)
     listeners = Listeners(configuration, passed, inherited)
 
     def accepted(sock: socket.socket, _peer: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,22 @@ async def test_ready(daemon: Daemon, redis: RedisServer) -> None:
         assert daemon.get("/readyz")[0] == 503
         assert daemon.metric("ready", check="listeners") == 1
     await until(lambda: daemon.metric("ready", check="redis") == 1, 20)
+
+
+async def test_proof_of_the_bus(daemon: Daemon, redis: RedisServer) -> None:
+    """How long ago Redis proved that it is heard is a metric, and in the readiness on request."""
+    ways = ("stream", "pubsub")
+    await until(lambda: all(daemon.metric("bus_proof_age_seconds", source=way) < 6 for way in ways))
+    status, body = daemon.get("/readyz?verbose")
+    details = json.loads(body)
+    assert (status, details["failing"]) == (200, {})
+    assert set(details["checks"].values()) == {"ok"}
+    with redis.stopped():
+        await until(lambda: daemon.get("/readyz?verbose")[0] == 503, 20)
+        details = json.loads(daemon.get("/readyz?verbose")[1])
+        assert details["checks"]["redis"].startswith("away for ")
+        assert details["bus"]["up"] is False
+        assert min(details["bus"]["proof_age"].values()) > 4
 
 
 async def test_stall(daemon: Daemon) -> None:
