@@ -47,7 +47,9 @@ _FOREIGN: Final = re.compile(
 
 _CONFIGURATION: Final = """\
 # The configuration of the demo's daemon, written at each start. Other commands take it, too:
-# notifyd status --config {configuration}
+#   notifyd status --config {configuration}
+# Those that ask the site itself have to know its database besides:
+#   NEWSROOM_DATABASE={database} notifyd token nadia --config {configuration}
 [server]
 listen = ["localhost:{port}"]
 drain = 0
@@ -168,10 +170,15 @@ class Demo:
     def _address(self) -> str:
         return f"http://localhost:{self.site_port}/"
 
+    @property
+    def _database(self) -> Path:
+        return self.state / "newsroom.sqlite3"
+
     def _configure(self, site: Path, redis: str, control: Path) -> Path:
         path = self.state / "notifyd.toml"
         text = _CONFIGURATION.format(
             configuration=shlex.quote(str(path)),
+            database=shlex.quote(str(self._database)),
             port=self.port,
             admin_port=self.admin_port,
             control=literal(str(control)),
@@ -188,7 +195,7 @@ class Demo:
             **ours,
             "PYTHONPATH": os.pathsep.join(paths),
             "PYTHONUNBUFFERED": "1",
-            "NEWSROOM_DATABASE": str(self.state / "newsroom.sqlite3"),
+            "NEWSROOM_DATABASE": str(self._database),
             "NEWSROOM_REDIS": redis,
             "NEWSROOM_WEBSOCKET": f"ws://localhost:{self.port}/",
         }

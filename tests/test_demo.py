@@ -203,6 +203,18 @@ def test_commands(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"127.0.0.1:{opened.ports['--port']}" in capsys.readouterr().out
 
 
+def test_command_for_the_site(opened: Opened) -> None:
+    """The configuration that it leaves says how to ask the site itself for a token."""
+    configuration = (opened.state / "notifyd.toml").read_text()
+    [line] = re.findall(r"# +(NEWSROOM_DATABASE=.*)", configuration)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["sh", "-c", line], env=os.environ | {"PATH": path}, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 1
+
+
 def test_open_already(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder is used by one demo at a time, and the second names the first."""
     assert main(["demo", "--state", str(opened.state)]) == 1

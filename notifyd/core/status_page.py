@@ -25,12 +25,13 @@ def page(status: Mapping[str, Any]) -> list[str]:
 
     What is missing, since another version of the daemon answers, is left out.
     """
-    values = [
-        [name.replace("_", " "), _duration(value) if name == "uptime" else _words(value)]
+    rows = [
+        row
         for name, value in status.items()
         if name not in {_CLIENTS, _ERRORS}
+        for row in _rows(name, value)
     ]
-    lines = table(values)
+    lines = table(rows)
     if clients := status.get(_CLIENTS):
         lines += ["", "slowest clients", *_clients(clients)]
     if errors := status.get(_ERRORS):
@@ -38,10 +39,32 @@ def page(status: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _rows(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    match name:
+        case "bus":
+            for part, each in value.items():
+                if each is not None:
+                    yield _spaced(f"{name}_{part}"), _words(each)
+        case "failing":
+            reasons = [f"{check}: {reason}" for check, reason in value.items()]
+            yield "ready", f"no, {'; '.join(reasons)}" if reasons else "yes"
+        case "uptime":
+            yield name, _duration(value)
+        case _:
+            yield _spaced(name), _words(value)
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def _words(value: Any) -> str:
     match value:
         case dict():
-            return ", ".join(f"{name} {_words(each)}" for name, each in value.items()) or "-"
+            # Of counts those that count nothing only hide the others.
+            told = {name: each for name, each in value.items() if type(each) is not int or each}
+            pairs = [f"{_spaced(name)} {_words(each)}" for name, each in told.items()]
+            return ", ".join(pairs) or "-"
         case list():
             return ", ".join(map(str, value)) or "-"
         case bool():

@@ -17,23 +17,44 @@ CLIENT = {
 
 
 def test_values() -> None:
-    """Each value is a row, with what belongs together in one."""
+    """Each value is a row, with what belongs together in one, and without counts of nothing."""
     lines = page(
         {
             "users": 3,
             "rechecks_waiting": 0,
-            "failing": {},
+            "connections": {"live": 2, "waiting_long": 1, "closing": 0},
+            "events": {"stream": 0},
             "listeners": ["a:1", "b:2"],
-            "bus": {"up": True, "lag": 0.5, "last_id": None, "full": False},
+            "configuration": {"read_at": "T", "good": False},
+            "history": None,
         }
     )
     assert lines == [
         "users             3",
         "rechecks waiting  0",
-        "failing           -",
+        "connections       live 2, waiting long 1",
+        "events            -",
         "listeners         a:1, b:2",
-        "bus               up yes, lag 0.5, last_id -, full no",
+        "configuration     read at T, good no",
+        "history           -",
     ]
+
+
+def test_bus() -> None:
+    """Of the bus each value is a row, but for those that there are not."""
+    bus = {"up": True, "away_seconds": None, "proof_age": {"stream": 0.0, "pubsub": 1.5}}
+    assert page({"bus": bus}) == [
+        "bus up         yes",
+        "bus proof age  stream 0.0, pubsub 1.5",
+    ]
+
+
+def test_ready() -> None:
+    """What fails is told as what it is about: that the daemon is not ready, and why."""
+    failing = {"redis": "away for 7 s", "draining": "the daemon is stopping"}
+    assert page({"failing": {}}) == ["ready  yes"]
+    [line] = page({"failing": failing})
+    assert line == "ready  no, redis: away for 7 s; draining: the daemon is stopping"
 
 
 @pytest.mark.parametrize(

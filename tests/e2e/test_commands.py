@@ -297,11 +297,11 @@ async def test_status(daemon: Daemon, site: Site, pages: Pages) -> None:
     await pages.hello(daemon, site.token("nadia"))
     done = daemon.command("status")
     values = done.stdout.partition("\n\n")[0]
-    rows = dict(line.split(maxsplit=1) for line in values.splitlines())
+    rows = dict(re.split("  +", line, maxsplit=1) for line in values.splitlines())
     assert done.returncode == 0
-    assert (rows["users"], rows["failing"]) == ("1", "-")
+    assert (rows["users"], rows["ready"], rows["bus up"]) == ("1", "yes", "yes")
     assert "live 1" in rows["connections"].split(", ")
-    assert rows["bus"].startswith("up yes, address redis://")
+    assert rows["bus address"].startswith("redis://")
     assert rows["listeners"] == ", ".join(daemon.addresses)
 
 
