@@ -6,8 +6,8 @@ import argparse
 import math
 from typing import TYPE_CHECKING, Final
 
+from notifyd.core.batch import SOURCES
 from notifyd.core.positions import parse_position
-from notifyd.daemon.bus_tail import SOURCES
 
 if TYPE_CHECKING:
     from notifyd.core.positions import Position

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from notifyd.core.batch import SOURCES
 from notifyd.core.entry_filter import Filter
 from notifyd.core.entry_text import as_object, as_words
 from notifyd.daemon import bus_tail, config, logs, preflight
@@ -39,7 +40,7 @@ async def _tail(redis: Redis, arguments: Namespace) -> None:
         redis.url,
         prefix=redis.prefix,
         channel=redis.channel,
-        sources=[arguments.source] if arguments.source else bus_tail.SOURCES,
+        sources=[arguments.source] if arguments.source else SOURCES,
         since=arguments.since,
     )
     async for id_, fields in flow:

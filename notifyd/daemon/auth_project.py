@@ -21,6 +21,7 @@ from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import Error, connections, router
 from django.utils.module_loading import import_string
 
+from notifyd.core.faults import Fault
 from notifyd.daemon.auth_access import closed_fault
 from notifyd.daemon.auth_database import PrimaryRouter, describe
 
@@ -31,7 +32,7 @@ SCOPE = "notifyd"
 """The scope of the tokens that are made for notifyd: they can't log in to the site."""
 
 
-class SetupError(Exception):
+class SetupError(Fault):
     """The project can't be used as it is; the text says what to do."""
 
 

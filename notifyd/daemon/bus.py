@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from redis.exceptions import ResponseError
 
 from notifyd.core.batch import Batch, Positioned
+from notifyd.core.faults import Fault
 from notifyd.daemon.bus_archive import Archive
 from notifyd.daemon.bus_link import FAULTS, Link, RedisURL, check_url, describe
 from notifyd.daemon.bus_outage import BusStats, Outage
@@ -46,7 +47,7 @@ PATIENCE: Final = 5.0
 """Seconds that the commands `publish` and `tail` wait for an answer."""
 
 
-class BusError(Exception):
+class BusError(Fault):
     """Redis could not be used; the text says why and what to do, and names no secret."""
 
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final
 
-from notifyd.core.batch import Batch, Positioned, Source, Unavailable
+from notifyd.core.batch import SOURCES, Batch, Positioned, Unavailable
 from notifyd.core.positions import format_position, parse_position
 from notifyd.daemon.bus import PATIENCE, Bus, BusError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection
 
-    from notifyd.core.batch import RawEntry
+    from notifyd.core.batch import RawEntry, Source
     from notifyd.core.positions import Position
 
 _NOWHERE: Final = (0, 0)
-
-SOURCES: Final[tuple[Source, ...]] = get_args(Source)
 
 
 async def tail(

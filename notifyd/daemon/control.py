@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from notifyd.core.faults import Fault
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -41,7 +43,7 @@ Command = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """Takes the request's keys beside `command` and returns the answer, an object that JSON has."""
 
 
-class ControlError(Exception):
+class ControlError(Fault):
     """What went wrong at the control socket and what to do about it, in words for a terminal."""
 
 

@@ -15,6 +15,8 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from notifyd.core.faults import Fault
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Self
@@ -37,7 +39,7 @@ _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fc
 _COUNT: Final = struct.Struct("!I")
 
 
-class HandoverError(Exception):
+class HandoverError(Fault):
     """A hand-over failed; the text says why."""
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from notifyd.core.faults import Fault
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -37,7 +39,7 @@ _LOCALHOST: Final = ("::1", "127.0.0.1")
 """What localhost is (RFC 6761 section 6.3), also where /etc/hosts names only one of them."""
 
 
-class ListenError(Exception):
+class ListenError(Fault):
     """An address could not be listened on; the text says which, why, and what to do."""
 
 

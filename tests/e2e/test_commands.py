@@ -305,6 +305,16 @@ async def test_status(daemon: Daemon, site: Site, pages: Pages) -> None:
     assert rows["listeners"] == ", ".join(daemon.addresses)
 
 
+def test_status_is_quick() -> None:
+    """A command that only asks the daemon does not import what the daemon is made of."""
+    code = "import sys; from notifyd.cli import main; main(['status']); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={}
+    )
+    assert "no daemon listens" in done.stderr
+    assert {"django", "redis"}.isdisjoint(done.stdout.split())
+
+
 async def test_status_as_json(daemon: Daemon, site: Site, pages: Pages) -> None:
     """`notifyd status --json` is one JSON object for programs."""
     await pages.hello(daemon, site.token("nadia"))
