@@ -382,6 +382,7 @@ async def test_close(newsroom: Newsroom, make: Make) -> None:
     await authenticator.close()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("patient")
 async def test_close_with_a_stuck_thread(locked: sqlite3.Connection, make: Make) -> None:
     """Closing doesn't wait for a database that doesn't answer, nor does whoever waits."""
@@ -394,6 +395,7 @@ async def test_close_with_a_stuck_thread(locked: sqlite3.Connection, make: Make)
     assert sorted(await asyncio.gather(*tasks)) == ["error", "invalid"]
 
 
+@pytest.mark.long
 def test_end_of_the_process(tmp_path: Path, seeded: Path) -> None:
     """A stuck thread does not hold the process back at its end."""
     script = f"""

@@ -80,6 +80,7 @@ async def test_restarted(
     assert await result(authenticator, token) == "ok"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("age", [0, None], ids=["new connections", "kept connections"])
 async def test_paused(
     newsroom_on_postgres: Newsroom, postgres: PostgresServer, make: Make, age: int | None
@@ -109,6 +110,7 @@ async def test_statement_timeout(make: Make) -> None:
     assert [line["error"] for line in lines] == [words]
 
 
+@pytest.mark.long
 async def test_connect_timeout(newsroom_on_postgres: Newsroom, make: Make) -> None:
     """A server that takes the connection and says nothing is given up."""
     assert isinstance(newsroom_on_postgres, Newsroom)
@@ -189,6 +191,7 @@ def test_fault(newsroom_on_postgres: Newsroom, postgres: PostgresServer) -> None
     assert fault.startswith('ProgrammingError: relation "auth_user" does not exist')
 
 
+@pytest.mark.long
 def test_fault_of_a_silent_server(newsroom_on_postgres: Newsroom) -> None:
     """The check does not wait for ever."""
     assert isinstance(newsroom_on_postgres, Newsroom)

@@ -580,6 +580,7 @@ async def test_trims_by_age(redis_server: RedisServer, client: Any) -> None:
     assert client.xinfo_stream(EVENTS)["last-generated-id"] == b"13999-1"
 
 
+@pytest.mark.long
 async def test_trimming_may_fail(redis_server: RedisServer, client: Any, logs: list[Any]) -> None:
     """A stream that can't be trimmed is read all the same, and said once."""
     add(client, *["x"] * (KEEP + 1))
@@ -679,6 +680,7 @@ async def test_lost_subscription(redis_server: RedisServer, client: Any) -> None
     assert events(items) == [b"1"]
 
 
+@pytest.mark.long
 async def test_held_up_itself(redis_server: RedisServer, client: Any) -> None:
     """A daemon that was held up finds its messages, and does not take the link for dead."""
     bus = bus_at(redis_server.url)

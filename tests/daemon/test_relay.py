@@ -332,6 +332,7 @@ async def test_missed() -> None:
     assert [events for _, events in live.writes] == [3]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("delay", [0, 0.0002])
 async def test_replay_while_batches_flow(delay: float) -> None:
     """However batches and replays interleave, everybody gets everything once and in order."""

@@ -211,6 +211,7 @@ async def in_order(raw: Raw, last: str) -> int:
         pings += message.get("notifyd") == "ping"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("buffer", [3_000, 262_144])
 async def test_pings_are_never_behind_an_event(buffer: int) -> None:
     """Whenever the timer fires, no ping's position lies behind an event written before it."""

@@ -697,6 +697,7 @@ async def test_secrets(folder: Path, template: Path, pages: Pages) -> None:
     assert [secret for secret in (PASSWORD, *tokens) if secret in seen] == []
 
 
+@pytest.mark.long
 async def test_wrong_password(folder: Path, template: Path) -> None:
     """A password that Redis refuses is complained of without being shown."""
     with (

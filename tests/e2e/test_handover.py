@@ -93,6 +93,7 @@ async def test_nobody_is_disconnected(
     assert [line["level"] for line in before if line["level"] not in {"info", "warning"}] == []
 
 
+@pytest.mark.long
 async def test_who_has_said_nothing_yet(site: Site, daemon: Daemon) -> None:
     """Who is about to speak, or does while nobody listens, is heard by the successor."""
     silent, upgraded = await raw(daemon), await raw(daemon)
@@ -108,6 +109,7 @@ async def test_who_has_said_nothing_yet(site: Site, daemon: Daemon) -> None:
         each.socket.close()
 
 
+@pytest.mark.long
 async def test_half_a_frame(site: Site, daemon: Daemon) -> None:
     """Who is in the middle of a message is closed with 1012, and told when to come back."""
     client = await raw(daemon)

@@ -7,6 +7,7 @@ import json
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
 from waiting import until
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from servers import RedisServer
 
 
+@pytest.mark.long
 async def test_ready(daemon: Daemon, redis: RedisServer) -> None:
     """Readiness is a metric, by check: what /readyz says, and Prometheus can wait for."""
     checks = ("listeners", "redis", "database", "draining")
@@ -25,6 +27,7 @@ async def test_ready(daemon: Daemon, redis: RedisServer) -> None:
     await until(lambda: daemon.metric("ready", check="redis") == 1, 20)
 
 
+@pytest.mark.long
 async def test_proof_of_the_bus(daemon: Daemon, redis: RedisServer) -> None:
     """How long ago Redis proved that it is heard is a metric, and in the readiness on request."""
     ways = ("stream", "pubsub")

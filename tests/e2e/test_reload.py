@@ -96,6 +96,7 @@ async def test_origins_and_limits(configured: Configured, site: Site, pages: Pag
     assert daemon.metric("config_last_reload_successful") == 1
 
 
+@pytest.mark.long
 async def test_a_bad_configuration(configured: Configured, site: Site, pages: Pages) -> None:
     """Where there is a fault nothing changes: the command and the log tell all of them."""
     daemon = configured.daemon

@@ -120,6 +120,7 @@ async def test_only_what_the_user_may_see(house: tuple[Site, Daemon, Any], pages
     assert numbers(second) == [*range(10, 30)]
 
 
+@pytest.mark.long
 async def test_quiet_position_stays_fresh(
     folder: Path, redis_server: RedisServer, site: Site, pages: Pages
 ) -> None:

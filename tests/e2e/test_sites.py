@@ -111,6 +111,7 @@ async def relays(daemon: Daemon, page: Page, content_type: int, number: int) -> 
     await page.event(n=number)
 
 
+@pytest.mark.long
 async def test_three_lines(home: Path, site: Site, redis: RedisServer, pages: Pages) -> None:
     """Three lines serve a site with Django's users, of which nothing can be imported."""
     options = three_lines(home, f"sqlite://{site.database}", KEY, redis)
@@ -124,6 +125,7 @@ async def test_three_lines(home: Path, site: Site, redis: RedisServer, pages: Pa
         assert KEY not in daemon.command("config").stdout + daemon.log
 
 
+@pytest.mark.long
 async def test_least_rights(
     home: Path, redis: RedisServer, postgres: PostgresServer, pages: Pages
 ) -> None:
@@ -147,6 +149,7 @@ async def test_least_rights(
             assert daemon.events("auth.error") == []
 
 
+@pytest.mark.long
 def test_wrong_type_of_key(
     home: Path, site: Site, redis: RedisServer, postgres: PostgresServer
 ) -> None:

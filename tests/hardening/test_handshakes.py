@@ -80,6 +80,7 @@ async def test_frames_before_the_answer(attack: Attack) -> None:
     assert attack.counted("authentications_total", result="ok") == 0
 
 
+@pytest.mark.long
 async def test_no_handshake(attack: Attack) -> None:
     """Whoever does not finish the handshake is dropped in time, however far the request came."""
     attackers = [await attack.connected() for _ in range(3)]
@@ -101,6 +102,7 @@ async def test_reset_during_the_handshake(attack: Attack, data: bytes) -> None:
     assert set(attack.names()) <= {"connection.closed"}
 
 
+@pytest.mark.long
 async def test_slowloris(attack: Attack) -> None:
     """Two hundred clients that send their request a byte at a time keep nobody from coming in."""
     attackers = [await attack.connected() for _ in range(200)]

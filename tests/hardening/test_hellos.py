@@ -50,6 +50,7 @@ async def test_ticket(attack: Attack) -> None:
     await attack.denied(await attack.upgraded(frame(ticket)), "invalid")
 
 
+@pytest.mark.long
 async def test_no_hello(attack: Attack) -> None:
     """Whoever says nothing after the handshake, or half a hello, is closed with 4408 in time."""
     attackers = [await attack.upgraded(), await attack.upgraded(frame("{", fin=False))]

@@ -98,6 +98,7 @@ def descriptors(pid: int) -> int:
     return len([*Path(f"/proc/{pid}/fd").iterdir()])
 
 
+@pytest.mark.long
 async def test_no_descriptors_left(attack: Attack) -> None:
     """Out of descriptors the daemon stops accepting for a while, says so, and recovers."""
     pid = attack.house.daemon.process.pid
@@ -138,6 +139,7 @@ async def test_second_daemon(attack: Attack, folder: Path) -> None:
         assert second.stderr.splitlines()[-1].startswith(f"notifyd: {words}"), second.stderr
 
 
+@pytest.mark.long
 async def test_termination_during_a_flood(build: Callable[..., House]) -> None:
     """SIGTERM is obeyed in the middle of a flood, clients that don't read or no."""
     house = build(server_drain="0")
