@@ -256,6 +256,7 @@ async def test_recovers_after_cut_links(
     assert events(items) == [word.encode() for word in words]
 
 
+@pytest.mark.long
 async def test_tells_of_an_outage(redis_server: RedisServer, logs: list[Any]) -> None:
     """An outage is one line when it begins and one when it is over, however many attempts fail."""
     bus = bus_at(redis_server.url)
@@ -397,6 +398,7 @@ def test_gap(first: str, last: str, missed: bool) -> None:  # noqa: FBT001 - the
     assert bool(gap(first, "5-0", last)) is missed
 
 
+@pytest.mark.long
 async def test_removed_entry(redis_server: RedisServer, client: Any) -> None:
     """That an operator removes the last entry is no gap."""
     bus = bus_at(redis_server.url)
@@ -540,6 +542,7 @@ async def test_user_without_a_permission(
     assert "let this user run" in line["hint"]
 
 
+@pytest.mark.long
 async def test_user_who_may_not_ask_for_the_role(
     redis_server: RedisServer, client: Any, logs: list[Any]
 ) -> None:
@@ -567,6 +570,7 @@ async def test_trims_to_the_newest(redis_server: RedisServer, client: Any) -> No
     assert client.xrevrange(EVENTS, count=KEEP)[-1][0] == b"2002-1"
 
 
+@pytest.mark.long
 async def test_trims_by_age(redis_server: RedisServer, client: Any) -> None:
     """Trimming is by age, reckoned from the newest id and not from a clock."""
     client.set(EPOCH, "one")

@@ -199,6 +199,7 @@ async def test_stop_beside_a_silent_client(
     page.connection.transport.abort()
 
 
+@pytest.mark.long
 def test_service_manager(systemd: ServiceManager, mortal: Daemon) -> None:
     """The service manager hears that it is ready, what it does, that it lives and that it stops."""
     wait_until(lambda: systemd.heard().count("WATCHDOG=1") >= 2)
@@ -343,6 +344,7 @@ async def test_status_of_what_happens(daemon: Daemon, site: Site, bus: Any, page
     assert re.search(r"\n\nrecent errors\n  .*  event.rejected ", daemon.command("status").stdout)
 
 
+@pytest.mark.long
 async def test_status_of_a_slow_client(daemon: Daemon, site: Site, bus: Any, pages: Pages) -> None:
     """The status names the clients that owe the most, and how far behind they are."""
     page = await pages.hello(daemon, site.token("nadia"))

@@ -138,6 +138,7 @@ async def test_unsignalled_change(daemon: Daemon, site: Site, pages: Pages) -> N
     assert user["database"] == ("the user may see it: no signal told of it, but [auth] sweep will")
 
 
+@pytest.mark.long
 async def test_slow_client(daemon: Daemon, site: Site, bus: Any, pages: Pages) -> None:
     """A client that does not take its events gets the next one later, and that is the reason."""
     page = await pages.hello(daemon, site.token("nadia"))

@@ -144,6 +144,7 @@ async def test_who_owes(site: Site, daemon: Daemon, redis_server: RedisServer) -
     client.socket.close()
 
 
+@pytest.mark.long
 async def test_what_was_revoked(
     site: Site, daemon: Daemon, redis_server: RedisServer, pages: Pages
 ) -> None:
@@ -165,6 +166,7 @@ async def test_what_was_revoked(
     assert page.open
 
 
+@pytest.mark.long
 async def test_tickets_are_still_good(site: Site, daemon: Daemon, pages: Pages) -> None:
     """A ticket of the predecessor admits to the successor."""
     page = await pages.hello(daemon, site.token("nadia"))

@@ -177,6 +177,7 @@ async def test_readiness(daemon: Daemon, redis: RedisServer, site: Site, pages: 
     assert page.open
 
 
+@pytest.mark.long
 async def test_started_without_redis(folder: Path, template: Path, pages: Pages) -> None:
     """A daemon that finds no Redis is ready for clients, and tells them once events flow."""
     redis = RedisServer(folder)

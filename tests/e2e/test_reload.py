@@ -121,6 +121,7 @@ async def test_a_bad_configuration(configured: Configured, site: Site, pages: Pa
     await until(lambda: "the latest reload failed" in configured.manager.heard()[-1])
 
 
+@pytest.mark.long
 async def test_the_level_of_the_log(configured: Configured, site: Site, pages: Pages) -> None:
     """The log tells more from then on; SIGHUP does what the command does."""
     daemon = configured.daemon
@@ -131,6 +132,7 @@ async def test_the_level_of_the_log(configured: Configured, site: Site, pages: P
     assert daemon.events("connection.opened", level="debug")
 
 
+@pytest.mark.long
 async def test_the_level_of_a_part(configured: Configured, site: Site, pages: Pages) -> None:
     """One part of the log tells more from then on, and the others what they told before."""
     daemon = configured.daemon

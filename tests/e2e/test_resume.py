@@ -133,6 +133,7 @@ async def test_quiet_position_stays_fresh(
         await until(lambda: page.controls("ping") and page.controls("ping")[-1]["last_id"] == last)
 
 
+@pytest.mark.long
 async def test_foreign_positions(house: tuple[Site, Daemon, Any], pages: Pages) -> None:
     """From a position that the stream never had nothing is replayed, and the client is told."""
     site, daemon, bus = house
@@ -299,6 +300,7 @@ async def test_lifetime(folder: Path, site: Site, pages: Pages) -> None:
         assert await refused(pages, daemon, ticket) == (4401, "authentication failed")
 
 
+@pytest.mark.long
 async def test_slow_client_is_fed_from_the_history(
     house: tuple[Site, Daemon, Any], pages: Pages
 ) -> None:

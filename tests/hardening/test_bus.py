@@ -59,6 +59,7 @@ def loaded(attack: Attack) -> bool:
         return False
 
 
+@pytest.mark.long
 async def test_string_at_the_streams_key(attack: Attack) -> None:
     """Another program's key in the stream's place is named as such; once gone, clients resync."""
     attack.house.redis.set(EVENTS, "mine")

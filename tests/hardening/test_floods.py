@@ -56,6 +56,7 @@ async def flood(attack: Attack) -> None:
     assert in_time == attack.counted("broadcast_latency_seconds_count")
 
 
+@pytest.mark.long
 async def test_clients_that_never_read(attack: Attack) -> None:
     """Whoever takes no events falls behind, and neither neighbours nor memory suffer."""
     attackers = [await attack.entered("admin", receive_buffer=4096) for _ in range(8)]

@@ -114,6 +114,7 @@ async def test_no_descriptors_left(attack: Attack) -> None:
     await until(lambda: {*attack.names()} == {"listener.paused", "connection.closed"})
 
 
+@pytest.mark.long
 async def test_second_daemon(attack: Attack, folder: Path) -> None:
     """A daemon whose addresses are taken says which in a sentence, and leaves the other alone."""
     house = attack.house

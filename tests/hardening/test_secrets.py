@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from hardening.attacks import frame
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ async def test_tokens_and_cookies_are_not_logged(attack: Attack) -> None:
     assert house.daemon.log.count('"connection.opened"') > lines
 
 
+@pytest.mark.long
 async def test_commands_show_no_secrets(attack: Attack) -> None:
     """Commands, metrics and health checks name no password, token or key of the site."""
     house = attack.house
