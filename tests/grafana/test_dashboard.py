@@ -112,6 +112,7 @@ def test_counters_are_rates(expr: str) -> None:
     assert set(counted) <= {"rate", "increase"}
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_queries_are_valid(tmp_path: Path) -> None:
     """Prometheus takes every query, its variables substituted as Grafana does."""

@@ -29,6 +29,7 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 @needs_promtool
 def test_rules_are_valid() -> None:
     """Prometheus takes the rules, and its linter has nothing to say against them."""
@@ -36,6 +37,7 @@ def test_rules_are_valid() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 @needs_promtool
 @pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.stem)
 def test_alerts(trial: Path) -> None:
