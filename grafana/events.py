@@ -148,6 +148,22 @@ LATENCIES: Final = Row(
             high=BUDGET,
         ),
         Panel(
+            "Until it is read",
+            "The first stage: from an event's publication until a daemon has read it from Redis.",
+            "s",
+            quantiles("notifyd_bus_latency_seconds"),
+            "NotifydLatencyBudgetBurning",
+            high=OBJECTIVE,
+        ),
+        Panel(
+            "From there to the last recipient",
+            "The second stage: from the reading until the event is written to its last recipient.",
+            "s",
+            quantiles("notifyd_relay_latency_seconds"),
+            "NotifydLatencyBudgetBurning",
+            high=OBJECTIVE,
+        ),
+        Panel(
             "Clocks that disagree",
             "Latencies taken for 0, since an event seemed to come from the future.",
             "short",
