@@ -32,8 +32,11 @@ def start(environ: Mapping[str, str]) -> Spans | None:
 
         spans = Spans()
     except ImportError as error:
-        detail = f"OpenTelemetry is not installed ({error}); the site's virtual environment needs \
-opentelemetry-exporter-otlp-proto-http, or notifyd's own: pip install 'notifyd[opentelemetry]'"
+        detail = (
+            f"OpenTelemetry is not installed ({error}): the site's virtual environment needs"
+            " opentelemetry-exporter-otlp-proto-http, or notifyd's own has to have it:"
+            " pip install 'notifyd[opentelemetry]'"
+        )
     except Exception as error:  # noqa: BLE001 - libraries of others, with variables of their own
         detail = str(error)
     else:
