@@ -162,6 +162,7 @@ async def test_collector_away(home: Path, site: Site, pages: Pages) -> None:
     assert all(line["level"] in {"warning", "error"} for line in lines)
 
 
+@pytest.mark.long
 async def test_not_asked_for(home: Path, site: Site, tmp_path: Path) -> None:
     """A daemon that isn't asked for spans imports nothing of what makes or sends them."""
     async with Daemon(home, site, "off", **customized(site, tmp_path, hidden=False)) as daemon:
