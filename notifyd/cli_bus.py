@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from notifyd.core.batch import SOURCES
 from notifyd.core.positions import parse_position
+from notifyd.core.traceparent import parse_traceparent
 
 if TYPE_CHECKING:
     from notifyd.core.positions import Position
@@ -29,7 +30,20 @@ def add_publish(publish: argparse.ArgumentParser) -> None:
     publish.add_argument(
         "event", metavar="EVENT", help="the event, one JSON object; - reads it from standard input"
     )
+    publish.add_argument(
+        "--traceparent",
+        type=_traceparent,
+        metavar="HEADER",
+        help="the trace that the event belongs to, as W3C's header of that name has it",
+    )
     _add_audience(publish, ("--user", "PK", "the user with this primary key"), *_AUDIENCE)
+
+
+def _traceparent(text: str) -> bytes:
+    try:
+        return str(parse_traceparent(text)).encode()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_explain(explain: argparse.ArgumentParser) -> None:

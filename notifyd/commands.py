@@ -117,6 +117,7 @@ def publish(arguments: Namespace) -> int:
             payload=payload,
             rule=to,
             maxlen=redis.maxlen,
+            traceparent=arguments.traceparent,
         )
     )
     print(id_)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 # What a developer's or a service manager's environment says to every program, and would say to
 # ours: it starts with none of it.
 _FOREIGN = re.compile(
-    r"NOTIFYD_.*|NOTIFY_SOCKET|WATCHDOG_.*|(RUNTIME|CREDENTIALS)_DIRECTORY|JOURNAL_STREAM|.*_proxy",
+    r"NOTIFYD_.*|OTEL_.*|NOTIFY_SOCKET|WATCHDOG_.*|(RUNTIME|CREDENTIALS)_DIRECTORY|JOURNAL_STREAM|.*_proxy",
     re.IGNORECASE,
 )
 

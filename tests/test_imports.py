@@ -34,6 +34,9 @@ DJANGO_EDGES = {"auth", "tickets"}
 # Apps for Django: one for the site, and the users of a site whose project is not imported.
 DJANGO_APPS = ("notifyd.accounts", "notifyd.django")
 
+# What the site's app shares with the daemon: the fields of an entry, and how both judge them.
+SITE = {"notifyd", "notifyd.core.events", "notifyd.core.traceparent"}
+
 # An edge of several files carries its name in front of theirs: bus_link.py is a part of bus.py.
 # These are parts without it. Within an edge the files may know one another, though not in a
 # cycle; for everybody else they are the edge.
@@ -129,7 +132,7 @@ def offence(module: str, target: str) -> str | None:
 
 def _step(module: str, target: str) -> str | None:
     if module.startswith("notifyd.django"):
-        ours = target.startswith("notifyd.django") or target in {"notifyd", "notifyd.core.events"}
+        ours = target.startswith("notifyd.django") or target in SITE
         return None if ours else "of the daemon, the site's app knows the form of events only"
     if storey(target) < storey(module) or (edge(module) and edge(module) == edge(target)):
         return None

@@ -100,6 +100,15 @@ EVENTS: Final[Mapping[str, LogEvent]] = {
         "Report it as a bug.",
         id="acdd97860471480f977537d401cd8fae",
     ),
+    "tracing.started": LogEvent(
+        "info", (), "Spans of events are made and sent, as OpenTelemetry's variables ask for."
+    ),
+    "tracing.unavailable": LogEvent(
+        "warning",
+        ("detail",),
+        "OpenTelemetry's variables ask for spans, and none can be sent; events are relayed.",
+        "Do what `detail` says, or unset the variables; then restart.",
+    ),
     "config.warned": LogEvent(
         "warning",
         ("detail",),

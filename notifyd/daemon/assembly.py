@@ -33,12 +33,13 @@ from notifyd.daemon.tickets import Tickets
 from notifyd.daemon.timers import Timers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Mapping
+    from collections.abc import Callable, Collection, Coroutine, Mapping
 
     from notifyd.core.audience import Audience
     from notifyd.core.handover import State
     from notifyd.core.login import Login
     from notifyd.core.positions import Position
+    from notifyd.core.traceparent import Passage
     from notifyd.daemon.client import Client
     from notifyd.daemon.config import Config
     from notifyd.daemon.metrics import Metrics
@@ -49,9 +50,18 @@ _FAILURES: Final = frozenset({"auth.failures_per_second", "auth.failures_burst"}
 
 
 class Assembly:
-    """Everything between the bus and the browsers. Build it inside a running event loop."""
+    """Everything between the bus and the browsers. Build it inside a running event loop.
 
-    def __init__(self, config: Config, metrics: Metrics) -> None:
+    `trace` is called for each event whose trace is recorded.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        metrics: Metrics,
+        *,
+        trace: Callable[[Passage], None] | None = None,
+    ) -> None:
         self.config = config
         self.hub: Hub[Client] = Hub()
         self.ledger = Ledger()
@@ -76,6 +86,7 @@ class Assembly:
             restarted=self._restarted,
             observe_latency=metrics.observe_latency,
             observe_fanout=metrics.fanout_seconds.observe,
+            trace=trace,
         )
         self.backlog = Backlog(
             self.history,

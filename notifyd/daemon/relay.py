@@ -14,11 +14,12 @@ from notifyd.core.controls import EVERYBODY, parse_order
 from notifyd.core.events import Control, Event, Rejected, Rejection, parse_entry
 from notifyd.core.positions import format_position, parse_position
 from notifyd.core.protocol import text_frame
+from notifyd.core.traceparent import Passage, recorded_parent
 from notifyd.daemon.relay_feeder import Member
 from notifyd.daemon.relay_records import to_record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from notifyd.core.batch import RawEntry, Source
     from notifyd.core.controls import Order
@@ -56,7 +57,8 @@ class Relay(Generic[Member]):
     was relayed and nothing behind it. `restarted` hears that the position became known or jumped,
     and why. `observe_latency` gets, for each event of the stream, the seconds from its publication
     (the time in its id, by Redis' clock) until it was read, those until it was written to its last
-    live recipient, and its id; `observe_fanout` the seconds each batch took.
+    live recipient, and its id; `observe_fanout` the seconds each batch took. `trace` gets those
+    whose publisher's trace is recorded; None: nobody traces.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Relay(Generic[Member]):
         restarted: Callable[[Position, str], None],
         observe_latency: Callable[[float, float, str], None],
         observe_fanout: Callable[[float], None],
+        trace: Callable[[Passage], None] | None = None,
     ) -> None:
         self._hub = hub
         self._history = history
@@ -77,6 +80,7 @@ class Relay(Generic[Member]):
         self._restarted = restarted
         self._observe_latency = observe_latency
         self._observe_fanout = observe_fanout
+        self._trace = trace
         self._at_boundary: list[Callable[[], None]] = []
         self.one_at_a_time = asyncio.Lock()
         """Held while clients are written to; whoever holds it is between two batches."""
@@ -149,6 +153,7 @@ class Relay(Generic[Member]):
         started, read_at = time.perf_counter(), time.time()
         self.stats.lag = max(0.0, read_at - _published(entries[-1][0]))
         parsed = [self._parse(entry, "stream") for entry in entries]
+        before = self.stats.deliveries
         records = [to_record(entry, each) for entry, each in zip(entries, parsed, strict=True)]
         await self._write(
             self._hub.deliveries([(each.rule, each.frame) for each in records if each.rule])
@@ -161,6 +166,10 @@ class Relay(Generic[Member]):
                 self._observe(event.id, read_at, took)
             elif isinstance(event, Control):
                 self._obey(parse_position(event.id), self._order(event))
+        if self._trace is not None:
+            deliveries = self.stats.deliveries - before
+            for passage in _passages(entries, parsed, (read_at, read_at + took), deliveries):
+                self._trace(passage)
         self._feeder.advanced()
 
     async def _relay_channel(self, entries: Sequence[RawEntry]) -> None:
@@ -218,6 +227,20 @@ class Relay(Generic[Member]):
         if age < 0:
             self.stats.clamped += 1
         self._observe_latency(max(0.0, age), took, str(id_))
+
+
+def _passages(
+    entries: Sequence[RawEntry],
+    parsed: Sequence[Event | Control | None],
+    times: tuple[float, float],
+    deliveries: int,
+) -> Iterator[Passage]:
+    """Yield the passage of each event whose trace is recorded, of a batch read and written then."""
+    events = sum(isinstance(each, Event) for each in parsed)
+    for (id_, fields), event in zip(entries, parsed, strict=True):
+        parent = recorded_parent(fields)
+        if isinstance(event, Event) and parent is not None:
+            yield Passage(parent, str(id_), _published(id_), *times, events, deliveries)
 
 
 def _published(id_: str | None) -> float:

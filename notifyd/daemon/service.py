@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 import notifyd
-from notifyd.daemon import control, logs
+from notifyd.daemon import control, logs, tracing
 from notifyd.daemon.assembly import Assembly
 from notifyd.daemon.endpoints import Endpoints
 from notifyd.daemon.metrics import Metrics
@@ -45,6 +45,9 @@ that return together every one would be looked at several times, for an eighth o
 _SPARE: Final = 5.0
 """Seconds that the rest of a stop may take: Redis and the database are left."""
 
+_FLUSH: Final = 1.0
+"""Seconds that the last spans may take to be sent, at the very end of a stop."""
+
 _STATUS_EVERY: Final = 5.0
 """Seconds between two status lines for `systemctl status`."""
 
@@ -69,7 +72,9 @@ class Service:
         self._listeners: list[Listener] = []
         self.metrics = Metrics()
         self._notifier = Notifier()
-        self._parts = parts = Assembly(config, self.metrics)
+        self._spans = tracing.start(os.environ)
+        trace = self._spans.passed if self._spans else None
+        self._parts = parts = Assembly(config, self.metrics, trace=trace)
         self._reload = Reload(parts, self._notifier, read)
         self._overview = Overview(parts, self._reload.stats)
         self._overview.wire(self.metrics)
@@ -125,6 +130,8 @@ class Service:
             await self._parts.bus.close()
             await self._parts.authenticator.close()
         self._handover.deliver()
+        if self._spans is not None:
+            self._spans.close(_FLUSH)
         # Folded lines come before the last one.
         logs.flush()
         log.info("service.stopped")

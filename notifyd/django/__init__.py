@@ -13,6 +13,7 @@ from notifyd.django.publisher import (
     notify_disconnect,
     notify_recheck,
 )
+from notifyd.django.tracing import request_traceparent
 
 __all__ = [
     "PublishError",
@@ -23,4 +24,5 @@ __all__ = [
     "notify",
     "notify_disconnect",
     "notify_recheck",
+    "request_traceparent",
 ]

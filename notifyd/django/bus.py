@@ -127,13 +127,15 @@ class Bus:
         self._locate = ("EVAL", _LOCATE, 2, key, epoch_key(prefix))
         self._breaker = Breaker(REST)
 
-    def write(self, entries: Sequence[Fields], *, anyway: bool = False) -> None:
-        """Add entries to the stream, in one round trip. Raises PublishError or PublishUnknown.
+    def write(self, entries: Sequence[Fields], *, anyway: bool = False) -> list[str]:
+        """Add entries to the stream, in one round trip, and return their ids.
 
-        Of several entries some may have been written all the same; the exception has the number
-        of the others. `anyway` means to try even if Redis was down a moment ago.
+        Raises PublishError or PublishUnknown. Of several entries some may have been written all the
+        same; the exception has the number of the others. `anyway` means to try even if Redis was
+        down a moment ago.
         """
-        self._call([self._command(entry) for entry in entries], anyway=anyway)
+        ids = self._call([self._command(entry) for entry in entries], anyway=anyway)
+        return [id_.decode() for id_ in ids]
 
     def position(self) -> tuple[str, str] | None:
         """Return the epoch of the bus and the id of its newest entry, None if it has no history.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 
+from notifyd.django import tracing
 from notifyd.django.controls import Controls
 from notifyd.django.outbox import outbox
 from notifyd.django.settings import load
@@ -70,6 +71,7 @@ class _Hook:
         self.controls = controls
         self.required = required
         self._settings = settings
+        self._parent = tracing.parent([])
         self.before = before
         self.done = False
         self.error: BusError | None = None
@@ -88,6 +90,6 @@ class _Hook:
             merged.merge(hook.controls)
             hooks.append(hook)
             hook = hook.before
-        error = outbox.send(self._settings, merged)
+        error = outbox.send(self._settings, merged, within=self._parent)
         for each in hooks:
             each.done, each.error = True, error

@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING, Final
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from notifyd.django.bus import SETTINGS, BusError, PublishError, Reason, connect
+from notifyd.django import tracing
+from notifyd.django.bus import SETTINGS, BusError, PublishError, Reason, connect, stream_key
 from notifyd.django.controls import Controls
 from notifyd.django.stats import stats
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
     from notifyd.django.settings import Settings
 
 log = logging.getLogger("notifyd")
@@ -72,16 +75,24 @@ class Outbox:
             self.repeat(blocking=False)
         return self._entries > 0
 
-    def send(self, settings: Settings, controls: Controls) -> BusError | None:
+    def send(
+        self, settings: Settings, controls: Controls, *, within: Context | None = None
+    ) -> BusError | None:
         """Write an entry now, or keep it to be repeated, and return what went wrong.
 
         It isn't raised: whoever revokes something has done so, whether Redis is there or not.
+        `within` is what it belongs to in traces. A repetition, for many at once, belongs to none.
         """
         if self.withholds():
             self._keep(settings, controls)
             return PublishError(Reason.WITHHELD, "an earlier control is not written yet")
         try:
-            connect(settings).write([controls.encode()])
+            tracing.write(
+                connect(settings).write,
+                [controls.encode()],
+                stream=stream_key(settings.prefix),
+                within=within,
+            )
         except ImproperlyConfigured as error:
             # No repetition will find an address.
             stats.control(written=False)

@@ -15,7 +15,8 @@ from django.db import transaction
 from django.db.models import Model
 
 from notifyd.core.events import Rejected, Rejection, encode_event, encode_rule, parse_entry
-from notifyd.django import commits
+from notifyd.core.traceparent import parse_traceparent
+from notifyd.django import commits, tracing
 from notifyd.django.audience import NOBODY, Match, group_key, listed, to_rule, user_key
 from notifyd.django.bus import BusError, PublishError, PublishUnknown, Reason, connect, stream_key
 from notifyd.django.controls import Controls
@@ -55,6 +56,7 @@ def notify(
     match: Match | None = None,
     required: bool = False,
     using: str | None = None,
+    traceparent: str | None = None,
 ) -> None:
     """Publish an event once the transaction is committed, or at once where there is none.
 
@@ -70,13 +72,18 @@ def notify(
 
     `using` is the database whose transaction it is, by default the default one.
 
+    `traceparent` is the trace that the event belongs to, as the header of that name has it (W3C
+    Recommendation "Trace Context"). Without it that is OpenTelemetry's current span, if there is
+    one. A request's own header is a stranger's: take it by `request_traceparent`.
+
     If Redis doesn't take the event, that is logged and counted, and the request goes on. With
     `required` the commit is followed by PublishError if the event was not written, and by
     PublishUnknown if it may have been. The data is saved all the same, and further callbacks of
     the commit are not called. Connecting may take half a second and the answer another; when it was
     in vain, nobody tries again for some seconds.
 
-    Raises TypeError and ValueError, at once, for an event or an audience that can't be published.
+    Raises TypeError and ValueError, at once, for an event, an audience or a trace that can't be
+    published.
     """
     rule = to_rule(
         users=users,
@@ -86,7 +93,7 @@ def notify(
         everyone=everyone,
         match=match,
     )
-    fields = encode(event, rule)
+    fields = {**encode(event, rule), **_trace(traceparent)}
     if rule != NOBODY:
         publish([fields], using=using, required=required)
 
@@ -157,6 +164,14 @@ def _keys(keyword: str, given: Any, to_key: Callable[[Any], str]) -> set[str]:
     return keys
 
 
+def _trace(traceparent: str | None) -> Fields:
+    if traceparent is None:
+        return {}
+    if not isinstance(traceparent, str):
+        raise TypeError("traceparent must be a text or None")
+    return {tracing.FIELD: str(parse_traceparent(traceparent)).encode()}
+
+
 def encode(event: Mapping[str, Any], rule: Rule | None) -> Fields:
     """Return the fields of the entry, judged as the daemon will judge them.
 
@@ -177,21 +192,26 @@ def encode(event: Mapping[str, Any], rule: Rule | None) -> Fields:
 def publish(entries: Sequence[Fields], *, using: str | None, required: bool = False) -> None:
     """Write entries to the bus once the transaction is committed, unless that is switched off.
 
-    They fail while a control waits to be written: they would overtake it.
+    They fail while a control waits to be written: they would overtake it. What the caller is doing
+    now is what the writing belongs to in traces, and not what comes to be done on the commit.
     """
     settings = load()
     if not entries or not settings.enabled:
         return
+    parent = tracing.parent(entries)
+
+    def send(entries: Sequence[Fields]) -> Sequence[str]:
+        if outbox.withholds():
+            text = "a control that was published before is not written yet"
+            raise PublishError(Reason.WITHHELD, text, len(entries))
+        try:
+            return connect(settings).write(entries)
+        except ImproperlyConfigured as error:
+            raise PublishError(Reason.ADDRESS, str(error), len(entries)) from None
 
     def write() -> None:
         try:
-            try:
-                if outbox.withholds():
-                    text = "a control that was published before is not written yet"
-                    raise PublishError(Reason.WITHHELD, text, len(entries))
-                connect(settings).write(entries)
-            except ImproperlyConfigured as error:
-                raise PublishError(Reason.ADDRESS, str(error), len(entries)) from None
+            tracing.write(send, entries, stream=stream_key(settings.prefix), within=parent)
         except BusError as error:
             stats.succeeded(len(entries) - error.count)
             failed(error)

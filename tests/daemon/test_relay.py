@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from notifyd.core.audience import Audience
     from notifyd.core.positions import Position
+    from notifyd.core.traceparent import Passage
 
 BOB = '{"users": ["bob"], "content_types": [7]}'
 
@@ -39,6 +40,7 @@ class Bench:
         self.restarts: list[tuple[Position, str]] = []
         self.latencies: list[tuple[float, float, str]] = []
         self.fanouts: list[float] = []
+        self.passages: list[Passage] = []
         self.relay = Relay(
             self.hub,
             self.history,
@@ -47,6 +49,7 @@ class Bench:
             restarted=lambda *restart: self.restarts.append(restart),
             observe_latency=lambda *latency: self.latencies.append(latency),
             observe_fanout=self.fanouts.append,
+            trace=self.passages.append,
         )
 
     def obey(self, position: Position, order: Order) -> None:
@@ -429,6 +432,39 @@ async def test_latency_is_clamped() -> None:
     await bench.run(batch(entry(int(time.time() * 1000) + 60_000)))
     [(until_read, _, _)] = bench.latencies
     assert (until_read, bench.relay.stats.clamped, bench.relay.stats.lag) == (0, 1, 0)
+
+
+async def test_traces() -> None:
+    """The passage of an event whose trace is recorded is told once, whoever gets it."""
+    bench = Bench()
+    bench.join(Sink())
+    bench.join(Sink(delay=0.02))
+    now = int(time.time() * 1000) - 1000
+    ids = f"{'4' * 32}-{'b' * 16}"
+    with capture_logs():
+        await bench.run(
+            batch(
+                entry(now, traceparent=f"00-{ids}-01"),
+                entry(now + 1),
+                entry(now + 2, traceparent=f"00-{ids}-00"),
+                entry(now + 3, traceparent="nonsense"),
+                entry(now + 4, "[]", traceparent=f"00-{ids}-01"),
+            )
+        )
+    [passage] = bench.passages
+    assert str(passage.parent) == f"00-{ids}-01"
+    assert (passage.id, passage.published) == (f"{now}-0", now / 1000)
+    assert (passage.events, passage.deliveries) == (4, 8)
+    assert now / 1000 + 1 <= passage.read <= passage.written - 0.02
+
+
+async def test_traces_of_controls() -> None:
+    """A control is no event: it has no passage, whatever it carries."""
+    bench = Bench()
+    id_, fields = control(1, '{"disconnect": {"users": ["7"]}}')
+    header = f"00-{'4' * 32}-{'b' * 16}-01".encode()
+    await bench.run(batch((id_, {**fields, b"traceparent": header})))
+    assert bench.passages == []
 
 
 async def test_boundary_between_batches() -> None:

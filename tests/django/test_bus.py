@@ -93,8 +93,9 @@ def test_anyway(stream: Stream) -> None:
 
 
 def test_write(stream: Stream) -> None:
-    """Entries come to the stream as they are, in their order."""
-    connect(load()).write([ENTRY, {b"event": b'{"n": 2}', b"to": b'{"users": [1]}'}])
+    """Entries come to the stream as they are, in their order, and their ids are told."""
+    ids = connect(load()).write([ENTRY, {b"event": b'{"n": 2}', b"to": b'{"users": [1]}'}])
+    assert ids == [entry.id for entry in stream.entries()]
     assert stream.events() == [{"n": 1}, {"n": 2}]
     assert [entry.rule.everyone for entry in stream.entries()] == [True, False]
 
@@ -113,8 +114,9 @@ def test_one_bus(stream: Stream) -> None:
     assert connect(load()) is first
     assert connect(Settings(prefix="other")) is not first
     with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(first.write, [[ENTRY]] * 40)) == [None] * 40
-    assert len(stream.entries()) == 40
+        ids = sorted(id_ for [id_] in threads.map(first.write, [[ENTRY]] * 40))
+    assert ids == sorted(str(entry.id) for entry in stream.entries())
+    assert len(ids) == 40
 
 
 def test_restart(stream: Stream) -> None:

@@ -565,6 +565,21 @@ def test_publish_from_standard_input(daemon: Daemon, bus: Any) -> None:
     ]
 
 
+def test_publish_in_a_trace(daemon: Daemon, bus: Any) -> None:
+    """`notifyd publish --traceparent` has the event belong to a trace."""
+    header = f"00-{'4' * 32}-{'b' * 16}-01"
+    done = daemon.command("publish", "--everyone", "--traceparent", header, "{}")
+    [[id_, fields]] = bus.xrevrange(STREAM, count=1)
+    assert (done.stdout, fields["traceparent"]) == (f"{id_}\n", header)
+
+
+def test_publish_in_no_trace(daemon: Daemon) -> None:
+    """What is no trace is refused as a mistake of the command line."""
+    done = daemon.command("publish", "--everyone", "--traceparent", "00", "{}")
+    assert done.returncode == 2
+    assert "traceparent must be 00-TRACE-PARENT-FLAGS" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
