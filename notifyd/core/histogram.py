@@ -1,25 +1,20 @@
 """Histograms: how many values were observed up to each of some bounds, as plain numbers.
 
-An observation is a search and two additions, since there are several for each event; what a
-scraper wants to read is made when it asks.
+An observation is a search and two additions, since there are some for each event; what a scraper
+wants to read is made when it asks.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
-class Example(NamedTuple):
-    """A value that was observed, what it belongs to, and when that was, as Unix time."""
-
-    of: str
-    value: float
-    at: float
+Example = tuple[str, float]
+"""What a value belongs to, and when it was observed, as Unix time."""
 
 
 class Histogram:
@@ -34,20 +29,24 @@ class Histogram:
         self.bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
-        self.examples: dict[int, Example] = {}
-        """The latest example of each bucket that has one, by the bucket's index."""
+        self.examples: dict[int, tuple[float, Example]] = {}
+        """The latest value in each bucket that has an example, with that, by the bucket's index."""
 
-    def observe(self, value: float) -> None:
-        """Count a value."""
-        self._counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+    def observe(self, value: float, times: int = 1, example: Example | None = None) -> None:
+        """Count a value so many times; it may have an example."""
+        bucket = bisect_left(self.bounds, value)
+        self._counts[bucket] += times
+        self.sum += value * times
+        if example is not None:
+            self.examples[bucket] = value, example
 
-    def observe_example(self, example: Example) -> None:
-        """Count a value that is remembered as the example of its bucket."""
-        bucket = bisect_left(self.bounds, example.value)
-        self._counts[bucket] += 1
-        self.sum += example.value
-        self.examples[bucket] = example
+    def observe_all(self, values: Sequence[float], more: float, example: Example) -> None:
+        """Count values, each that much greater; the example is that of the last."""
+        bounds, counts = self.bounds, self._counts
+        for value in values:
+            counts[bisect_left(bounds, value + more)] += 1
+        self.sum += sum(values) + more * len(values)
+        self.examples[bisect_left(bounds, values[-1] + more)] = values[-1] + more, example
 
     def cumulated(self) -> list[int]:
         """Return how many values were no greater than each bound, and last how many there were."""

@@ -29,11 +29,11 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 import notifyd
-from notifyd.core.histogram import Example, Histogram
+from notifyd.core.histogram import Histogram
 from notifyd.daemon.metrics_table import METRICS, Metric, label_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 PREFIX: Final = "notifyd_"
 
@@ -80,17 +80,17 @@ class Metrics(Collector):
         histogram = self._histograms[name] = Histogram(BUCKETS)
         return histogram
 
-    def observe_latency(self, until_read: float, until_written: float, id_: str) -> None:
-        """Observe an event's latency: its two stages and their sum, in seconds.
+    def observe_latency(self, until_read: Sequence[float], until_written: float, last: str) -> None:
+        """Observe the latency of a batch's events, in seconds: its two stages and their sum.
 
-        Its id is the exemplar of each: a scraper that asks for OpenMetrics gets one for each
-        bound, and with it a slow event by name.
+        The second stage is the same for all. The id that the batch ends with is the exemplar of
+        each: a scraper that asks for OpenMetrics gets one for each bound, and with it a slow event
+        by name.
         """
-        now = time.time()
-        self.bus_latency_seconds.observe_example(Example(id_, until_read, now))
-        self.relay_latency_seconds.observe_example(Example(id_, until_written, now))
-        total = until_read + until_written
-        self.broadcast_latency_seconds.observe_example(Example(id_, total, now))
+        example = last, time.time()
+        self.bus_latency_seconds.observe_all(until_read, 0.0, example)
+        self.relay_latency_seconds.observe(until_written, len(until_read), example)
+        self.broadcast_latency_seconds.observe_all(until_read, until_written, example)
 
     def read(self, name: str, reader: Callable[[], Reading]) -> None:
         """Wire a counter or gauge: `reader` returns its value, or a value for each label value.
@@ -164,11 +164,11 @@ def _histogram_family(metric: Metric, histogram: Histogram) -> HistogramMetricFa
     buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
     bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
     for number, (bound, count) in enumerate(zip(bounds, histogram.cumulated(), strict=True)):
-        example = histogram.examples.get(number)
-        if example is None:
-            buckets.append((bound, count))
-        else:
-            exemplar = Exemplar({"event_id": example.of}, example.value, example.at)
+        if number in histogram.examples:
+            value, (id_, observed_at) = histogram.examples[number]
+            exemplar = Exemplar({"event_id": id_}, value, observed_at)
             buckets.append((bound, count, exemplar))
+        else:
+            buckets.append((bound, count))
     family.add_metric([], buckets, histogram.sum)
     return family

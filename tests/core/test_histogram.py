@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifyd.core.histogram import Example, Histogram
+from notifyd.core.histogram import Histogram
 
 
 def test_nothing_was_observed() -> None:
@@ -23,17 +23,18 @@ def test_value_counts_up_to_its_bound(value: float, cumulated: list[int]) -> Non
 
 
 def test_values_are_added_up() -> None:
-    """The sum is that of all values, with an example or without."""
+    """The sum is that of all values, as often as each was observed."""
     histogram = Histogram((1.0,))
-    histogram.observe(0.5)
-    histogram.observe_example(Example("1-0", 4.0, 10.0))
-    assert (histogram.sum, histogram.cumulated()) == (4.5, [1, 2])
+    histogram.observe(0.5, 3)
+    histogram.observe_all([3.75, 0.25], 0.25, ("1-0", 10.0))
+    assert (histogram.sum, histogram.cumulated()) == (6.0, [4, 5])
 
 
 def test_latest_example_of_each_bucket_stays() -> None:
-    """A bucket keeps its latest example, whatever comes to the others."""
+    """A bucket keeps the latest example that it was given, whatever comes to the others."""
     histogram = Histogram((1.0,))
-    first, second, slow = (Example("1-0", 0.1, 1.0), Example("2-0", 0.2, 2.0), Example("3-0", 5, 3))
-    for example in (first, second, slow):
-        histogram.observe_example(example)
-    assert histogram.examples == {0: second, 1: slow}
+    histogram.observe(0.1, example=("1-0", 10.0))
+    histogram.observe_all([0.4, 4.0], 1.0, ("2-0", 11.0))
+    histogram.observe(0.2, 2, ("3-0", 12.0))
+    histogram.observe(0.3)
+    assert histogram.examples == {0: (0.2, ("3-0", 12.0)), 1: (5.0, ("2-0", 11.0))}
