@@ -16,7 +16,6 @@ from prometheus_client import (
     CollectorRegistry,
     GCCollector,
     PlatformCollector,
-    ProcessCollector,
 )
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -30,6 +29,7 @@ from prometheus_client.utils import floatToGoString
 
 import notifyd
 from notifyd.core.histogram import Histogram
+from notifyd.daemon.metrics_process import Process
 from notifyd.daemon.metrics_table import METRICS, Metric, label_text
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Metrics(Collector):
         self.fanout_seconds = self._histogram("fanout_seconds")
         self.recheck_seconds = self._histogram("recheck_seconds")
         self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self._registry.register(Process())
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
