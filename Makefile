@@ -70,6 +70,15 @@ storm: setup ## Have ten thousand clients return at once, beside the guide's ser
 guard: setup ## Fail if processor time or memory got worse by a fifth, beside the guide's server
 	$(BIN)/python bench/guard.py $(ARGS)
 
+.PHONY: overhead
+overhead: setup ## Count what metrics cost the fan-out, in instructions; fails above 3 %
+	@.ci/needs valgrind
+	$(BIN)/python bench/overhead.py $(ARGS)
+
+.PHONY: scrape
+scrape: setup ## See that a scrape each second does not disturb delivery to ten thousand clients
+	PYTHONPATH=tests $(BIN)/python bench/scrape.py $(ARGS)
+
 .PHONY: deb
 deb: ## Build the Debian package into dist/
 	.ci/deb

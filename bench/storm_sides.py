@@ -72,12 +72,14 @@ class Side(ABC):
 
     tokens: ClassVar[str]
     """The file with the crowd's tokens."""
+    crowd: ClassVar[str] = "storm_load.py"
+    """Its program."""
 
     def __init__(self, site: Site, clients: int) -> None:
         self._site = site
         self._clients = clients
         self._serial = itertools.count(1)
-        self._port, self._redis_port, self._admin_port = free_port(), free_port(), free_port()
+        self._port, self._redis_port, self.admin_port = free_port(), free_port(), free_port()
         self._redis: Any = redis.Redis(host=HOST, port=self._redis_port)
 
     @contextlib.contextmanager
@@ -87,7 +89,7 @@ class Side(ABC):
         with contextlib.ExitStack() as stack:
             stack.enter_context(start("redis-server", "--port", self._redis_port, "--save", ""))
             wait_for_port(self._redis_port)
-            load = HERE / "storm_load.py", HOST, self._port, self._site.folder / self.tokens
+            load = HERE / self.crowd, HOST, self._port, self._site.folder / self.tokens
             with _on(CROWDS):
                 self._load = stack.enter_context(start(sys.executable, *load, self._clients))
             yield
@@ -113,7 +115,7 @@ class Side(ABC):
                 yield
             finally:
                 self._server.kill()
-        self._ask("leave", "")
+        self.ask("leave", "")
 
     def storm(self, kind: str, missed: list[str]) -> Storm:
         """Have the crowd return and get what it has missed; then try that all of it is live."""
@@ -121,7 +123,7 @@ class Side(ABC):
         self._tell("storm", f"{kind} {json.dumps(missed)}")
         seconds, crowd, lost = self._hear_all_in().split()
         server = _processor(self._server.pid) - before
-        self._ask("live", self.publish())
+        self.ask("live", self.publish())
         return Storm(float(seconds), server, float(crowd), int(lost))
 
     @abstractmethod
@@ -157,7 +159,8 @@ class Side(ABC):
             "object_id": str(number),
         }
 
-    def _ask(self, command: str, argument: str) -> str:
+    def ask(self, command: str, argument: str) -> str:
+        """Have the crowd do something, and return its answer."""
         self._tell(command, argument)
         return self._hear()
 
@@ -234,7 +237,7 @@ class Notifyd(Side):
     def _environment(self) -> dict[str, str]:
         return {
             "NOTIFYD_SERVER_LISTEN": f"{HOST}:{self._port}",
-            "NOTIFYD_ADMIN_LISTEN": f"{HOST}:{self._admin_port}",
+            "NOTIFYD_ADMIN_LISTEN": f"{HOST}:{self.admin_port}",
             "NOTIFYD_CONTROL_SOCKET": str(self._site.folder / "control"),
             "NOTIFYD_REDIS_URL": f"redis://{HOST}:{self._redis_port}",
             "NOTIFYD_LOG_LEVEL": "warning",
@@ -246,7 +249,7 @@ class Notifyd(Side):
         return ["-m", "notifyd", "run"]
 
     def _ready(self) -> bool:
-        url = f"http://{HOST}:{self._admin_port}/readyz"
+        url = f"http://{HOST}:{self.admin_port}/readyz"
         try:
             with urllib.request.urlopen(url, timeout=1) as answer:
                 return bool(answer.status == 200)

@@ -1,11 +1,13 @@
 """Metrics for Prometheus: the table of all of them, and the registry that shows them.
 
 Counters and gauges live where they are counted, as plain numbers; they are read at each scrape.
+Histograms are plain numbers, too: those of the library cost ten times as much at each event.
 """
 
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
@@ -13,20 +15,25 @@ from typing import TYPE_CHECKING, Any, Final
 from prometheus_client import (
     CollectorRegistry,
     GCCollector,
-    Histogram,
     PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    Exemplar,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 import notifyd
+from notifyd.core.histogram import Histogram
+from notifyd.daemon.metrics_process import Process
 from notifyd.daemon.metrics_table import METRICS, Metric, label_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 PREFIX: Final = "notifyd_"
 
@@ -42,6 +49,8 @@ _TABLE: Final = {metric.name: metric for metric in METRICS}
 Reading = float | Mapping[Any, float]
 """A value (True counts as 1), or one for each value of the label; enumerations are unwrapped."""
 
+_Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+
 
 class Metrics(Collector):
     """All metrics of this process, in a registry of their own.
@@ -51,13 +60,11 @@ class Metrics(Collector):
     """
 
     def __init__(self) -> None:
-        # For each counter and histogram the library would add the time of its creation as a
-        # metric: twice the series, for what process_start_time_seconds says already.
-        disable_created_metrics()  # type: ignore[no-untyped-call] # the library doesn't say
         self._registry = CollectorRegistry()
         self._readers: dict[str, Callable[[], Reading]] = {}
         libraries = [version(name) for name in ("django", "redis", "websockets")]
         self._versions = [notifyd.__version__, platform.python_version(), *libraries]
+        self._histograms: dict[str, Histogram] = {}
         self.authentication_seconds = self._histogram("authentication_seconds")
         self.broadcast_latency_seconds = self._histogram("broadcast_latency_seconds")
         self.bus_latency_seconds = self._histogram("bus_latency_seconds")
@@ -65,24 +72,25 @@ class Metrics(Collector):
         self.fanout_seconds = self._histogram("fanout_seconds")
         self.recheck_seconds = self._histogram("recheck_seconds")
         self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self._registry.register(Process())
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
     def _histogram(self, name: str) -> Histogram:
-        help_, unit = _TABLE[name].help, _TABLE[name].unit
-        return Histogram(PREFIX + name, help_, unit=unit, registry=self._registry, buckets=BUCKETS)
+        histogram = self._histograms[name] = Histogram(BUCKETS)
+        return histogram
 
-    def observe_latency(self, until_read: float, until_written: float, id_: str) -> None:
-        """Observe an event's latency: its two stages and their sum, in seconds.
+    def observe_latency(self, until_read: Sequence[float], until_written: float, last: str) -> None:
+        """Observe the latency of a batch's events, in seconds: its two stages and their sum.
 
-        Its id is the exemplar of each: a scraper that asks for OpenMetrics gets one for each
-        bound, and with it a slow event by name.
+        The second stage is the same for all. The id that the batch ends with is the exemplar of
+        each: a scraper that asks for OpenMetrics gets one for each bound, and with it a slow event
+        by name.
         """
-        exemplar = {"event_id": id_}
-        self.bus_latency_seconds.observe(until_read, exemplar)
-        self.relay_latency_seconds.observe(until_written, exemplar)
-        self.broadcast_latency_seconds.observe(until_read + until_written, exemplar)
+        example = last, time.time()
+        self.bus_latency_seconds.observe_all(until_read, 0.0, example)
+        self.relay_latency_seconds.observe(until_written, len(until_read), example)
+        self.broadcast_latency_seconds.observe_all(until_read, until_written, example)
 
     def read(self, name: str, reader: Callable[[], Reading]) -> None:
         """Wire a counter or gauge: `reader` returns its value, or a value for each label value.
@@ -117,16 +125,18 @@ class Metrics(Collector):
             encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
 
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """Read what is wired, for the registry."""
+    def collect(self) -> Iterator[_Family]:
+        """Read what is wired or was observed, for the registry."""
         for name, reader in self._readers.items():
             yield _family(_TABLE[name], reader())
+        for name, histogram in self._histograms.items():
+            yield _histogram_family(_TABLE[name], histogram)
         build = _TABLE["build_info"]
         family = GaugeMetricFamily(PREFIX + build.name, build.help, labels=build.labels)
         family.add_metric(self._versions, 1)
         yield family
 
-    def describe(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
+    def describe(self) -> list[_Family]:
         """Name nothing in advance: what there is to collect is not wired yet."""
         return []
 
@@ -146,4 +156,19 @@ def _family(metric: Metric, reading: Reading) -> CounterMetricFamily | GaugeMetr
         sums[label] = sums.get(label, 0) + count
     for label, total in sums.items():
         family.add_metric([label], total)
+    return family
+
+
+def _histogram_family(metric: Metric, histogram: Histogram) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(PREFIX + metric.name, metric.help, unit=metric.unit)
+    buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+    bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
+    for number, (bound, count) in enumerate(zip(bounds, histogram.cumulated(), strict=True)):
+        if number in histogram.examples:
+            value, (id_, observed_at) = histogram.examples[number]
+            exemplar = Exemplar({"event_id": id_}, value, observed_at)
+            buckets.append((bound, count, exemplar))
+        else:
+            buckets.append((bound, count))
+    family.add_metric([], buckets, histogram.sum)
     return family

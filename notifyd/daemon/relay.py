@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from notifyd.core.batch import RawEntry, Source
+    from notifyd.core.block import Record
     from notifyd.core.controls import Order
     from notifyd.core.history import History
     from notifyd.core.hub import Delivery, Hub
@@ -55,10 +56,11 @@ class Relay(Generic[Member]):
 
     `obey` is given the order of each control entry, with its position, when everything before it
     was relayed and nothing behind it. `restarted` hears that the position became known or jumped,
-    and why. `observe_latency` gets, for each event of the stream, the seconds from its publication
-    (the time in its id, by Redis' clock) until it was read, those until it was written to its last
-    live recipient, and its id; `observe_fanout` the seconds each batch took. `trace` gets those
-    whose publisher's trace is recorded; None: nobody traces.
+    and why. `observe_latency` gets, for the events of each batch of the stream, the seconds from
+    their publication (the times in their ids, by Redis' clock) until they were read, those until
+    they were written to their last live recipients, and the id the batch ends with;
+    `observe_fanout` the seconds each batch took. `trace` gets those whose publisher's trace is
+    recorded; None: nobody traces.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Relay(Generic[Member]):
         *,
         obey: Callable[[Position, Order], None],
         restarted: Callable[[Position, str], None],
-        observe_latency: Callable[[float, float, str], None],
+        observe_latency: Callable[[list[float], float, str], None],
         observe_fanout: Callable[[float], None],
         trace: Callable[[Passage], None] | None = None,
     ) -> None:
@@ -151,31 +153,31 @@ class Relay(Generic[Member]):
 
     async def _relay(self, entries: Sequence[RawEntry]) -> None:
         started, read_at = time.perf_counter(), time.time()
-        self.stats.lag = max(0.0, read_at - _published(entries[-1][0]))
         parsed = [self._parse(entry, "stream") for entry in entries]
         before = self.stats.deliveries
         records = [to_record(entry, each) for entry, each in zip(entries, parsed, strict=True)]
+        self.stats.lag = max(0.0, read_at - _published(records[-1]))
         await self._write(
             self._hub.deliveries([(each.rule, each.frame) for each in records if each.rule])
         )
         self._history.append(records)
         took = time.perf_counter() - started
         self._observe_fanout(took)
-        for event in parsed:
-            if isinstance(event, Event):
-                self._observe(event.id, read_at, took)
-            elif isinstance(event, Control):
-                self._obey(parse_position(event.id), self._order(event))
+        self._observe(records, read_at, took)
         if self._trace is not None:
             deliveries = self.stats.deliveries - before
-            for passage in _passages(entries, parsed, (read_at, read_at + took), deliveries):
+            for passage in _passages(entries, records, (read_at, read_at + took), deliveries):
                 self._trace(passage)
+        for event, record in zip(parsed, records, strict=True):
+            if isinstance(event, Control):
+                self._obey(record.position, self._order(event))
         self._feeder.advanced()
 
     async def _relay_channel(self, entries: Sequence[RawEntry]) -> None:
         started = time.perf_counter()
         parsed = [self._parse(entry, "pubsub") for entry in entries]
         events = [each for each in parsed if isinstance(each, Event)]
+        self.stats.events["pubsub"] += len(events)
         # It has no place in the history: whoever is behind misses it.
         self.stats.missed += len(events) * len(self._feeder)
         await self._write(
@@ -193,8 +195,6 @@ class Relay(Generic[Member]):
                 return None
             # Nobody knows what it was to revoke.
             return Control(id_, {"recheck": {"all": True}})
-        if isinstance(parsed, Event):
-            self.stats.events[source] += 1
         return parsed
 
     def _order(self, control: Control) -> Order:
@@ -222,28 +222,32 @@ class Relay(Generic[Member]):
                     await asyncio.sleep(0)
                     turn_ends = time.perf_counter() + _TURN
 
-    def _observe(self, id_: str | None, read_at: float, took: float) -> None:
-        age = read_at - _published(id_)
-        if age < 0:
-            self.stats.clamped += 1
-        self._observe_latency(max(0.0, age), took, str(id_))
+    def _observe(self, records: Sequence[Record], read_at: float, took: float) -> None:
+        ages = [read_at - each.position[0] / 1000 for each in records if each.rule]
+        if not ages:
+            return
+        self.stats.events["stream"] += len(ages)
+        # They stand in the order of their publication: the last one is the youngest.
+        if ages[-1] < 0:
+            self.stats.clamped += sum(age < 0 for age in ages)
+            ages = [max(0.0, age) for age in ages]
+        self._observe_latency(ages, took, format_position(records[-1].position))
 
 
 def _passages(
     entries: Sequence[RawEntry],
-    parsed: Sequence[Event | Control | None],
+    records: Sequence[Record],
     times: tuple[float, float],
     deliveries: int,
 ) -> Iterator[Passage]:
     """Yield the passage of each event whose trace is recorded, of a batch read and written then."""
-    events = sum(isinstance(each, Event) for each in parsed)
-    for (id_, fields), event in zip(entries, parsed, strict=True):
+    events = sum(bool(each.rule) for each in records)
+    for (id_, fields), record in zip(entries, records, strict=True):
         parent = recorded_parent(fields)
-        if isinstance(event, Event) and parent is not None:
-            yield Passage(parent, str(id_), _published(id_), *times, events, deliveries)
+        if record.rule and parent is not None:
+            yield Passage(parent, str(id_), _published(record), *times, events, deliveries)
 
 
-def _published(id_: str | None) -> float:
-    """Return when the stream gave out the id, as Unix time by Redis' clock."""
-    assert id_ is not None
-    return int(id_.partition("-")[0]) / 1000
+def _published(record: Record) -> float:
+    """Return when the stream gave out the record's id, as Unix time by Redis' clock."""
+    return record.position[0] / 1000

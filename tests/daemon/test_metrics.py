@@ -190,7 +190,7 @@ def test_label_values_are_unique() -> None:
 def test_the_stages_of_latency() -> None:
     """Both stages of an event's latency are observed, and their sum."""
     metrics = wired()
-    metrics.observe_latency(0.02, 0.3, "7-0")
+    metrics.observe_latency([0.02], 0.3, "7-0")
     sums = {
         name: next(iter(samples(metrics, f"notifyd_{name}_latency_seconds_sum").values()))
         for name in ("bus", "relay", "broadcast")
@@ -201,7 +201,7 @@ def test_the_stages_of_latency() -> None:
 def test_exemplars() -> None:
     """OpenMetrics names an event for each bound of the latency; the plain text does not."""
     metrics = wired()
-    metrics.observe_latency(0.02, 0.3, "7-0")
+    metrics.observe_latency([0.02], 0.3, "7-0")
     text = metrics.render(OPENMETRICS)[0].decode()
     exemplars = [
         sample.exemplar.labels
