@@ -60,6 +60,7 @@ class Metrics(Collector):
         self._versions = [notifyd.__version__, platform.python_version(), *libraries]
         self.authentication_seconds = self._histogram("authentication_seconds")
         self.broadcast_latency_seconds = self._histogram("broadcast_latency_seconds")
+        self.client_latency_seconds = self._histogram("client_latency_seconds")
         self.bus_latency_seconds = self._histogram("bus_latency_seconds")
         self.relay_latency_seconds = self._histogram("relay_latency_seconds")
         self.fanout_seconds = self._histogram("fanout_seconds")
@@ -83,6 +84,10 @@ class Metrics(Collector):
         self.bus_latency_seconds.observe(until_read, exemplar)
         self.relay_latency_seconds.observe(until_written, exemplar)
         self.broadcast_latency_seconds.observe(until_read + until_written, exemplar)
+
+    def observe_client_latency(self, seconds: float, id_: str) -> None:
+        """Observe when a page acknowledged an event, likewise with the event's id."""
+        self.client_latency_seconds.observe(seconds, {"event_id": id_})
 
     def read(self, name: str, reader: Callable[[], Reading]) -> None:
         """Wire a counter or gauge: `reader` returns its value, or a value for each label value.

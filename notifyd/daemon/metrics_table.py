@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from notifyd.core.acknowledgements import Acknowledgement
 from notifyd.core.events import Rejection
 from notifyd.core.handover import RESULTS as HANDOVER_RESULTS
 from notifyd.core.happenings import NotUpgradedReason, Phase
@@ -134,6 +135,28 @@ METRICS: Final = (
         (),
         "Latencies observed as 0 because the clocks of Redis and this host disagree.",
         "events",
+    ),
+    Metric(
+        "client_latency_seconds",
+        "histogram",
+        (),
+        "Time from an event's publication until a page's word is here that it has it; a sample.",
+        "seconds",
+    ),
+    Metric(
+        "client_latency_clamped_total",
+        "counter",
+        (),
+        "Latencies of that sample observed as 0 because the clocks of Redis and this host disagree.",
+        "events",
+    ),
+    Metric(
+        "acknowledgements_total",
+        "counter",
+        ("result",),
+        "Acknowledgements of pages: only those that are ok are in the sample.",
+        "acknowledgements",
+        _values(Acknowledgement),
     ),
     Metric(
         "fanout_seconds",

@@ -80,6 +80,8 @@ class Relay(Generic[Member]):
         self._at_boundary: list[Callable[[], None]] = []
         self.one_at_a_time = asyncio.Lock()
         """Held while clients are written to; whoever holds it is between two batches."""
+        self.begun: Position | None = None
+        """The position up to which clients were written to: ahead while a batch is under way."""
         self.epoch: str | None = None
         self.stats = RelayStats()
 
@@ -96,6 +98,7 @@ class Relay(Generic[Member]):
     def resume(self, epoch: str, position: Position) -> None:
         """Go on from where another process has stopped, before anything is relayed here."""
         self.epoch = epoch
+        self.begun = position
         self._history.reset(position)
 
     async def run(self, source: AsyncIterator[Batch | Positioned]) -> None:
@@ -141,6 +144,7 @@ class Relay(Generic[Member]):
     def _take_position(self, item: Positioned) -> None:
         position = parse_position(item.last_id)
         self.epoch = item.epoch
+        self.begun = position
         self._history.reset(position)
         self._feeder.restart(position)
         self._restarted(position, item.gap or "the daemon has just found its event bus")
@@ -150,6 +154,7 @@ class Relay(Generic[Member]):
         self.stats.lag = max(0.0, read_at - _published(entries[-1][0]))
         parsed = [self._parse(entry, "stream") for entry in entries]
         records = [to_record(entry, each) for entry, each in zip(entries, parsed, strict=True)]
+        self.begun = records[-1].position
         await self._write(
             self._hub.deliveries([(each.rule, each.frame) for each in records if each.rule])
         )
