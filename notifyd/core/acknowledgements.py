@@ -31,6 +31,7 @@ class Acknowledgement(enum.StrEnum):
     """What became of an acknowledgement."""
 
     OK = "ok"
+    REPLAYED = "replayed"
     UNKNOWN = "unknown"
     LIMITED = "limited"
 
@@ -47,13 +48,20 @@ class Acknowledgements:
         self._daemon = Bucket(PER_DAEMON, PER_DAEMON)
 
     def judge(
-        self, id_: str, user: str | None, newest: Position | None, *, clock: float, now: float
+        self,
+        id_: str,
+        user: str | None,
+        newest: Position | None,
+        *,
+        opened: float,
+        clock: float,
+        now: float,
     ) -> tuple[Acknowledgement, float]:
         """Return whether a user's acknowledgement counts, and the seconds since the publication.
 
-        `newest` is the position up to which events were written to clients, `clock` the Unix time
-        and `now` that of a monotonic clock. The seconds are negative where the clocks of Redis and
-        this host disagree, and 0 of what is unknown.
+        `newest` is the position up to which events were written to clients, `clock` the Unix time,
+        and `now` that of a monotonic clock, by which the connection was `opened`. The seconds are
+        negative where the clocks of Redis and this host disagree, and 0 of what is unknown.
         """
         try:
             position = parse_position(id_)
@@ -62,6 +70,9 @@ class Acknowledgements:
         age = clock - position[0] / 1000
         if user is None or newest is None or position > newest or age > self._history:
             return Acknowledgement.UNKNOWN, 0.0
+        if age > now - opened:
+            # How long the page was away says nothing about how long events take.
+            return Acknowledgement.REPLAYED, age
         if self._daemon.empty(now) or not self._users.take(user, now):
             return Acknowledgement.LIMITED, age
         self._daemon.take(now)

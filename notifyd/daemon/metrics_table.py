@@ -147,7 +147,7 @@ METRICS: Final = (
         "client_latency_clamped_total",
         "counter",
         (),
-        "Latencies of that sample observed as 0 because the clocks of Redis and this host disagree.",
+        "Those observed as 0 because the clocks of Redis and this host disagree.",
         "events",
     ),
     Metric(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -47,7 +48,12 @@ class Sample:
     def acknowledged(self, client: Client, id_: str) -> None:
         """Take a client's word that it has the event."""
         result, seconds = self._acknowledgements.judge(
-            id_, client.user, self._newest(), clock=time.time(), now=time.monotonic()
+            id_,
+            client.user,
+            self._newest(),
+            opened=client.opened,
+            clock=time.time(),
+            now=asyncio.get_running_loop().time(),
         )
         self.stats.acknowledgements[result] += 1
         if result is not Acknowledgement.OK:

@@ -12,14 +12,19 @@ HISTORY = 600.0
 NEWEST = 1_000_000, 3
 CLOCK = 1_000.25
 
-OK, UNKNOWN, LIMITED = Acknowledgement
+OK, REPLAYED, UNKNOWN, LIMITED = Acknowledgement
 
 
 def judge(
-    acknowledgements: Acknowledgements, id_: str = "1000000-3", user: str = "7", now: float = 0.0
+    acknowledgements: Acknowledgements,
+    id_: str = "1000000-3",
+    *,
+    user: str = "7",
+    now: float = 0.0,
+    opened: float = -HISTORY,
 ) -> tuple[Acknowledgement, float]:
     """Have the word of a user judged."""
-    return acknowledgements.judge(id_, user, NEWEST, clock=CLOCK, now=now)
+    return acknowledgements.judge(id_, user, NEWEST, opened=opened, clock=CLOCK, now=now)
 
 
 @pytest.mark.parametrize(
@@ -57,21 +62,33 @@ def test_too_old(id_: str) -> None:
     assert judge(Acknowledgements(HISTORY), id_) == (UNKNOWN, 0)
 
 
+@pytest.mark.parametrize(("opened", "result"), [(-0.25, OK), (-0.249, REPLAYED), (0, REPLAYED)])
+def test_replayed(opened: float, result: Acknowledgement) -> None:
+    """What is older than the connection was missed before, and does not count."""
+    assert judge(Acknowledgements(HISTORY), opened=opened) == (result, 0.25)
+
+
 def test_nobody() -> None:
     """Whoever was not let in has got nothing."""
-    result = Acknowledgements(HISTORY).judge("1000000-3", None, NEWEST, clock=CLOCK, now=0)
+    result = Acknowledgements(HISTORY).judge(
+        "1000000-3", None, NEWEST, opened=-HISTORY, clock=CLOCK, now=0
+    )
     assert result == (UNKNOWN, 0)
 
 
 def test_before_the_bus_was_reached() -> None:
     """While nothing can have been relayed, everything is unknown."""
-    result = Acknowledgements(HISTORY).judge("1000000-3", "7", None, clock=CLOCK, now=0)
+    result = Acknowledgements(HISTORY).judge(
+        "1000000-3", "7", None, opened=-HISTORY, clock=CLOCK, now=0
+    )
     assert result == (UNKNOWN, 0)
 
 
 def test_clocks_disagree() -> None:
     """The age is negative where Redis' clock is ahead."""
-    result = Acknowledgements(HISTORY).judge("1000000-3", "7", NEWEST, clock=999.0, now=0)
+    result = Acknowledgements(HISTORY).judge(
+        "1000000-3", "7", NEWEST, opened=-HISTORY, clock=999.0, now=0
+    )
     assert result == (OK, -1)
 
 

@@ -243,7 +243,13 @@ def test_the_protocols_ping() -> None:
 def test_welcome(recovered: bool | None) -> None:  # noqa: FBT001 - one of its three values
     """The welcome has a ticket, the history, the position, whether all is there, and the ping."""
     frame = welcome_frame(
-        ticket="t", ticket_ttl=900.0, epoch="e", last_id="1-0", recovered=recovered, ping=25.0, ack=0.01
+        ticket="t",
+        ticket_ttl=900.0,
+        epoch="e",
+        last_id="1-0",
+        recovered=recovered,
+        ping=25.0,
+        ack=0.01,
     )
     assert message(frame) == {
         "notifyd": "welcome",

@@ -202,6 +202,7 @@ def test_exemplars() -> None:
     """OpenMetrics names an event for each bound of the latency; the plain text does not."""
     metrics = wired()
     metrics.observe_latency(0.02, 0.3, "7-0")
+    metrics.observe_client_latency(0.5, "7-0")
     text = metrics.render(OPENMETRICS)[0].decode()
     exemplars = [
         sample.exemplar.labels
@@ -209,5 +210,5 @@ def test_exemplars() -> None:
         for sample in family.samples
         if sample.exemplar
     ]
-    assert exemplars == [{"event_id": "7-0"}] * 3
+    assert exemplars == [{"event_id": "7-0"}] * 4
     assert "event_id" not in metrics.render("")[0].decode()
