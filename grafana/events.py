@@ -112,7 +112,7 @@ FAN_OUT: Final = Row(
 
 LATENCIES: Final = Row(
     "Latency",
-    8,
+    6,
     (
         Panel(
             "From publication to the last recipient",
@@ -121,6 +121,14 @@ LATENCIES: Final = Row(
             quantiles(LATENCY),
             "NotifydLatencyBudgetBurning",
             high=OBJECTIVE,
+        ),
+        Panel(
+            "From publication to a page",
+            "How long events took until a page's word was here that it has them: a sample, which"
+            " includes the network both ways.",
+            "s",
+            quantiles("notifyd_client_latency_seconds"),
+            "NotifydLatencyBudgetBurning",
         ),
         Panel(
             "Late events",
@@ -134,7 +142,10 @@ LATENCIES: Final = Row(
             "Clocks that disagree",
             "Latencies taken for 0, since an event seemed to come from the future.",
             "short",
-            (Query(increase("notifyd_broadcast_latency_clamped_total"), "events"),),
+            (
+                Query(increase("notifyd_broadcast_latency_clamped_total"), "events"),
+                Query(increase("notifyd_client_latency_clamped_total"), "acknowledgements"),
+            ),
             "NotifydLatencyBudgetBurning",
         ),
     ),

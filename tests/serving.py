@@ -77,7 +77,6 @@ class Options:
     history: int = 33_554_432
     messages_per_second: float = 10.0
     acknowledge: float = 0.0
-    kept: float = 600.0
 
 
 @dataclass(slots=True)
@@ -95,7 +94,6 @@ class Serving:
     doorkeeper: Doorkeeper
     sample: Sample
     latencies: list[tuple[float, str]]
-    """What was observed of acknowledgements."""
     listener: Listener = field(init=False)
     errors: list[dict[str, Any]] = field(default_factory=list)
     """What the event loop would have complained about."""
@@ -260,9 +258,7 @@ def assemble(
     )
     latencies: list[tuple[float, str]] = []
     sample = Sample(
-        lambda: relay.begun,
-        history=options.kept,
-        observe=lambda seconds, id_: latencies.append((seconds, id_)),
+        lambda: relay.begun, history=600.0, observe=lambda *latency: latencies.append(latency)
     )
     server = Server(
         relay,

@@ -44,8 +44,8 @@ async def test_acknowledgement(
     assert (await page.control("welcome"))["ack"] == 0.01
     results = ("ok", "replayed", "unknown", "limited")
     before = [daemon.metric("acknowledgements_total", result=result) for result in results]
-    fields = {"event": json.dumps({"acknowledged": True}), "to": json.dumps({"everyone": True})}
-    redis.client().xadd(STREAM, fields)
+    rule = json.dumps({"everyone": True})
+    redis.client().xadd(STREAM, {"event": json.dumps({"acknowledged": True}), "to": rule})
     event = await page.event(acknowledged=True)
     await page.connection.send(json.dumps({"notifyd": "ack", "id": event["id"]}))
     await until(lambda: daemon.metric("acknowledgements_total", result="ok") == before[0] + 1)
