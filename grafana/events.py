@@ -140,6 +140,14 @@ LATENCIES: Final = Row(
             high=OBJECTIVE,
         ),
         Panel(
+            "From publication to a page",
+            "How long events took until a page's word was here that it has them: a sample, which"
+            " includes the network both ways.",
+            "s",
+            quantiles("notifyd_client_latency_seconds"),
+            "NotifydLatencyBudgetBurning",
+        ),
+        Panel(
             "Late events",
             f"The part of the events that took more than {OBJECTIVE} s.",
             "percentunit",
@@ -167,7 +175,10 @@ LATENCIES: Final = Row(
             "Clocks that disagree",
             "Latencies taken for 0, since an event seemed to come from the future.",
             "short",
-            (Query(increase("notifyd_broadcast_latency_clamped_total"), "events"),),
+            (
+                Query(increase("notifyd_broadcast_latency_clamped_total"), "events"),
+                Query(increase("notifyd_client_latency_clamped_total"), "acknowledgements"),
+            ),
             "NotifydLatencyBudgetBurning",
         ),
     ),

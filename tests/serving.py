@@ -27,6 +27,7 @@ from notifyd.daemon.relay import Relay
 from notifyd.daemon.relay_backlog import Backlog
 from notifyd.daemon.relay_feeder import Feeder
 from notifyd.daemon.server import Server
+from notifyd.daemon.server_acknowledgements import Sample
 from notifyd.daemon.server_debts import Debts
 from notifyd.daemon.timers import Timers, Times
 
@@ -75,6 +76,7 @@ class Options:
     total_buffer: int = 268_435_456
     history: int = 33_554_432
     messages_per_second: float = 10.0
+    acknowledge: float = 0.0
 
 
 @dataclass(slots=True)
@@ -90,6 +92,8 @@ class Serving:
     debts: Debts
     shelf: Shelf
     doorkeeper: Doorkeeper
+    sample: Sample
+    latencies: list[tuple[float, str]]
     listener: Listener = field(init=False)
     errors: list[dict[str, Any]] = field(default_factory=list)
     """What the event loop would have complained about."""
@@ -240,6 +244,7 @@ def assemble(
         path=options.path,
         most_per_address=options.most_per_address,
         most_per_user=options.most_per_user,
+        acknowledge=options.acknowledge,
         ping=25.0,
     )
     timers = build_timers(relay, feeder, doorkeeper, options)
@@ -251,6 +256,10 @@ def assemble(
         bare_buffer=options.bare_buffer,
         total_buffer=options.total_buffer,
     )
+    latencies: list[tuple[float, str]] = []
+    sample = Sample(
+        lambda: relay.begun, history=600.0, observe=lambda *latency: latencies.append(latency)
+    )
     server = Server(
         relay,
         admission,
@@ -258,9 +267,12 @@ def assemble(
         debts,
         Policy(origins=options.origins, messages_per_second=options.messages_per_second),
         leave=feeder.leave,
+        acknowledged=sample.acknowledged,
         max_connections=options.max_connections,
     )
-    return Serving(hub, history, relay, feeder, backlog, server, debts, shelf, doorkeeper)
+    return Serving(
+        hub, history, relay, feeder, backlog, server, debts, shelf, doorkeeper, sample, latencies
+    )
 
 
 def build_timers(

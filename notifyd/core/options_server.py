@@ -106,6 +106,14 @@ class Server:
         numbers(0),
         reload=True,
     )
+    acknowledge: float = option(
+        0.01,
+        "",
+        "The part of the events that a page is asked to acknowledge, once a second at most, for"
+        " notifyd_client_latency_seconds. 0: none. A page goes by it from its next connection on.",
+        numbers(0, 1),
+        reload=True,
+    )
     max_message: int = option(
         4096,
         "bytes",

@@ -216,13 +216,16 @@ def welcome_frame(
     last_id: str | None,
     recovered: bool | None,
     ping: float,
+    ack: float,
 ) -> bytes:
     """Return the answer to a hello that was accepted.
 
     `ticket` admits for `ticket_ttl` seconds in place of a token. `last_id` is the position of the
     client in the history `epoch`; `recovered` says whether it gets all that it has missed since
-    the position it asked for (None: it asked for none); `ping` is in seconds.
+    the position it asked for (None: it asked for none); `ping` is in seconds. `ack` is the part of
+    the events that it is asked to acknowledge; where it is 0 nobody is asked.
     """
+    sample = {"ack": ack} if ack else {}
     return _control(
         "welcome",
         ticket=ticket,
@@ -231,6 +234,7 @@ def welcome_frame(
         last_id=last_id,
         recovered=recovered,
         ping=ping,
+        **sample,
     )
 
 

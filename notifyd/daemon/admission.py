@@ -90,7 +90,8 @@ class Admission:
 
     `address_of` names the client by its peer and the X-Forwarded-For headers; None: unknown.
     `path` is the only one served (empty: any), the two limits are counts of connections (0: no
-    limit), `ping` is the interval in seconds that clients are told.
+    limit), `ping` is the interval in seconds that clients are told, and `acknowledge` the part of
+    the events that they are asked to acknowledge.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Admission:
         path: str,
         most_per_address: int,
         most_per_user: int,
+        acknowledge: float,
         ping: float,
     ) -> None:
         self._hub = hub
@@ -111,16 +113,24 @@ class Admission:
         self._logins = logins
         self._backlog = backlog
         self._address_of = address_of
-        self.configure(path=path, most_per_address=most_per_address, most_per_user=most_per_user)
+        self.configure(
+            path=path,
+            most_per_address=most_per_address,
+            most_per_user=most_per_user,
+            acknowledge=acknowledge,
+        )
         self._ping = ping
         self._addresses = Counts()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def configure(self, *, path: str, most_per_address: int, most_per_user: int) -> None:
+    def configure(
+        self, *, path: str, most_per_address: int, most_per_user: int, acknowledge: float
+    ) -> None:
         """Go by these from now on; whoever is in stays."""
         self._path = path
         self._most_per_address = most_per_address
         self._most_per_user = most_per_user
+        self._acknowledge = acknowledge
 
     def refuse(
         self, client: Client, request: Requested, unavailable: NotUpgradedReason | None
@@ -250,6 +260,7 @@ class Admission:
             last_id=hello.since if resumes else last_id,
             recovered=None if hello.since is None else resumes,
             ping=self._ping,
+            ack=self._acknowledge,
         )
         if hello.since is not None and not resumes:
             frames += resync_frame(

@@ -26,6 +26,7 @@ from notifyd.daemon.relay import Relay
 from notifyd.daemon.relay_backlog import Backlog
 from notifyd.daemon.relay_feeder import Feeder
 from notifyd.daemon.server import Server
+from notifyd.daemon.server_acknowledgements import Sample
 from notifyd.daemon.server_debts import Debts
 from notifyd.daemon.server_succession import Succession
 from notifyd.daemon.service_limits import failures, most_connections, policy, times
@@ -99,7 +100,7 @@ class Assembly:
         self.authenticator = self._build_authenticator(self.vocabulary, metrics)
         self._build_rechecks(metrics)
         self._build_logins(self.vocabulary)
-        self._build_server()
+        self._build_server(metrics)
 
     async def reconfigure(self, config: Config, changed: Collection[str]) -> None:
         """Take over what a reload may change; the rest of the configuration is as it was.
@@ -114,6 +115,7 @@ class Assembly:
             path=options.path,
             most_per_address=options.max_connections_per_address,
             most_per_user=options.max_connections_per_user,
+            acknowledge=options.acknowledge,
         )
         self.debts.configure(
             buffer=options.buffer,
@@ -203,7 +205,7 @@ class Assembly:
             entered=self.sweep.entered,
         )
 
-    def _build_server(self) -> None:
+    def _build_server(self, metrics: Metrics) -> None:
         options = self.config.server
         self._peers = Peers(options.trusted_proxies)
         self.admission = Admission(
@@ -215,6 +217,7 @@ class Assembly:
             path=options.path,
             most_per_address=options.max_connections_per_address,
             most_per_user=options.max_connections_per_user,
+            acknowledge=options.acknowledge,
             ping=options.ping_interval,
         )
         self._timers = Timers(
@@ -232,6 +235,11 @@ class Assembly:
             bare_buffer=options.bare_buffer,
             total_buffer=options.total_buffer,
         )
+        self.sample = Sample(
+            lambda: self.relay.begun,
+            history=self.config.redis.history,
+            observe=metrics.observe_client_latency,
+        )
         self.server = Server(
             self.relay,
             self.admission,
@@ -239,6 +247,7 @@ class Assembly:
             self.debts,
             policy(options),
             leave=self.feeder.leave,
+            acknowledged=self.sample.acknowledged,
             max_connections=most_connections(options),
         )
         self.succession = Succession(

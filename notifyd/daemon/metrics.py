@@ -30,7 +30,8 @@ from prometheus_client.utils import floatToGoString
 import notifyd
 from notifyd.core.histogram import Histogram
 from notifyd.daemon.metrics_process import Process
-from notifyd.daemon.metrics_table import METRICS, Metric, label_text
+from notifyd.daemon.metrics_row import Metric, label_text
+from notifyd.daemon.metrics_table import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -67,6 +68,7 @@ class Metrics(Collector):
         self._histograms: dict[str, Histogram] = {}
         self.authentication_seconds = self._histogram("authentication_seconds")
         self.broadcast_latency_seconds = self._histogram("broadcast_latency_seconds")
+        self.client_latency_seconds = self._histogram("client_latency_seconds")
         self.bus_latency_seconds = self._histogram("bus_latency_seconds")
         self.relay_latency_seconds = self._histogram("relay_latency_seconds")
         self.fanout_seconds = self._histogram("fanout_seconds")
@@ -91,6 +93,10 @@ class Metrics(Collector):
         self.bus_latency_seconds.observe_all(until_read, 0.0, example)
         self.relay_latency_seconds.observe(until_written, len(until_read), example)
         self.broadcast_latency_seconds.observe_all(until_read, until_written, example)
+
+    def observe_client_latency(self, seconds: float, id_: str) -> None:
+        """Observe when a page acknowledged an event, likewise with the event's id."""
+        self.client_latency_seconds.observe(seconds, example=(id_, time.time()))
 
     def read(self, name: str, reader: Callable[[], Reading]) -> None:
         """Wire a counter or gauge: `reader` returns its value, or a value for each label value.

@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-import enum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final
 
+from notifyd.core.acknowledgements import Acknowledgement
 from notifyd.core.batch import SOURCES
 from notifyd.core.events import Rejection
-from notifyd.core.handover import RESULTS as HANDOVER_RESULTS
-from notifyd.core.happenings import NotUpgradedReason, Phase
-from notifyd.core.login import Outcome, Result
-from notifyd.core.protocol import CloseCode
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-
-class Metric(NamedTuple):
-    """A metric without its prefix; `values` are those its label has from the start."""
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    help: str
-    unit: str
-    values: tuple[str, ...] = ()
-
-
-def label_text(value: object) -> str:
-    """Return a label's value as it is shown; an enumeration's is its own."""
-    return str(value.value if isinstance(value, enum.Enum) else value)
-
-
-def _values(known: Iterable[object]) -> tuple[str, ...]:
-    return tuple(label_text(value) for value in known)
-
+from notifyd.daemon.metrics_clients import CLIENTS
+from notifyd.daemon.metrics_row import Metric, label_values
 
 CHECKS: Final = ("listeners", "redis", "database", "draining")
 """What readiness consists of; `draining` fails while the daemon stops."""
@@ -48,46 +22,7 @@ METRICS: Final = (
         "",
         CHECKS,
     ),
-    Metric(
-        "connections",
-        "gauge",
-        ("state",),
-        "Open connections, by how far their conversation has come.",
-        "connections",
-        _values(Phase),
-    ),
-    Metric("connections_opened_total", "counter", (), "WebSockets opened.", "connections"),
-    Metric(
-        "connections_closed_total",
-        "counter",
-        ("code",),
-        "WebSockets closed, by close code; 1006 is a peer that vanished.",
-        "connections",
-        _values(CloseCode),
-    ),
-    Metric(
-        "connections_refused_total",
-        "counter",
-        ("reason",),
-        "Connections that did not become a WebSocket.",
-        "connections",
-        _values(NotUpgradedReason),
-    ),
-    Metric(
-        "authentications_total",
-        "counter",
-        ("result",),
-        "Authentications, by how they ended.",
-        "authentications",
-        _values(Result),
-    ),
-    Metric(
-        "authentication_seconds",
-        "histogram",
-        (),
-        "Time from a token to its user and what the user may see.",
-        "seconds",
-    ),
+    *CLIENTS,
     Metric(
         "events_total",
         "counter",
@@ -102,7 +37,7 @@ METRICS: Final = (
         ("reason",),
         "Entries of the bus that are no valid event and were not relayed.",
         "events",
-        _values(Rejection),
+        label_values(Rejection),
     ),
     Metric("deliveries_total", "counter", (), "Events written, once per recipient.", "deliveries"),
     Metric(
@@ -135,6 +70,28 @@ METRICS: Final = (
         (),
         "Latencies observed as 0 because the clocks of Redis and this host disagree.",
         "events",
+    ),
+    Metric(
+        "client_latency_seconds",
+        "histogram",
+        (),
+        "Time from an event's publication until a page's word is here that it has it; a sample.",
+        "seconds",
+    ),
+    Metric(
+        "client_latency_clamped_total",
+        "counter",
+        (),
+        "Those observed as 0 because the clocks of Redis and this host disagree.",
+        "events",
+    ),
+    Metric(
+        "acknowledgements_total",
+        "counter",
+        ("result",),
+        "Acknowledgements of pages: only those that are ok are in the sample.",
+        "acknowledgements",
+        label_values(Acknowledgement),
     ),
     Metric(
         "fanout_seconds",
@@ -171,15 +128,6 @@ METRICS: Final = (
         "gaps",
     ),
     Metric(
-        "handover_connections_total",
-        "counter",
-        ("result",),
-        "Connections that were given to a successor or taken from a predecessor, and those that"
-        " were closed for it.",
-        "connections",
-        HANDOVER_RESULTS,
-    ),
-    Metric(
         "history_seconds",
         "gauge",
         (),
@@ -199,49 +147,6 @@ METRICS: Final = (
         (),
         "Events of the channel that came while a client was behind, once for each such client.",
         "events",
-    ),
-    Metric(
-        "rechecks_total",
-        "counter",
-        ("result",),
-        "Users read anew, by orders of the site or in turn, by what became of it.",
-        "users",
-        _values(Outcome),
-    ),
-    Metric(
-        "recheck_seconds",
-        "histogram",
-        (),
-        "Time from an order to read a user anew until the user's clients get events again.",
-        "seconds",
-    ),
-    Metric(
-        "rechecks_waiting",
-        "gauge",
-        (),
-        "Connected users who get nothing until they were read anew.",
-        "users",
-    ),
-    Metric(
-        "clients_behind_total",
-        "counter",
-        (),
-        "Times that a client owed so much that it was fed from the history from then on.",
-        "clients",
-    ),
-    Metric(
-        "slow_clients_total",
-        "counter",
-        (),
-        "Clients closed because they did not take what they were sent.",
-        "clients",
-    ),
-    Metric(
-        "messages_ignored_total",
-        "counter",
-        (),
-        "Messages of clients that mean nothing here.",
-        "messages",
     ),
     Metric(
         "config_last_reload_successful",

@@ -93,7 +93,7 @@ class Overview:
     def wire(self, metrics: Metrics) -> None:
         """Let the metrics read their counters and gauges here, at each scrape."""
         server, relay, link = self._server.stats, self._relay.stats, self._bus.stats
-        replay = self._parts.feeder.stats
+        replay, sample = self._parts.feeder.stats, self._parts.sample.stats
         readers: dict[str, Callable[[], Any]] = {
             "ready": self._passed,
             "connections": self._server.phases,
@@ -108,6 +108,8 @@ class Overview:
             "replayed_total": lambda: replay.deliveries,
             "pubsub_missed_total": lambda: relay.missed,
             "broadcast_latency_clamped_total": lambda: relay.clamped,
+            "client_latency_clamped_total": lambda: sample.clamped,
+            "acknowledgements_total": lambda: sample.acknowledgements,
             "bus_lag_seconds": lambda: relay.lag,
             "bus_proof_age_seconds": link.ages,
             "redis_up": lambda: int(link.up),

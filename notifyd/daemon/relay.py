@@ -86,6 +86,8 @@ class Relay(Generic[Member]):
         self._at_boundary: list[Callable[[], None]] = []
         self.one_at_a_time = asyncio.Lock()
         """Held while clients are written to; whoever holds it is between two batches."""
+        self.begun: Position | None = None
+        """The position up to which clients were written to: ahead while a batch is under way."""
         self.epoch: str | None = None
         self.stats = RelayStats()
 
@@ -102,6 +104,7 @@ class Relay(Generic[Member]):
     def resume(self, epoch: str, position: Position) -> None:
         """Go on from where another process has stopped, before anything is relayed here."""
         self.epoch = epoch
+        self.begun = position
         self._history.reset(position)
 
     async def run(self, source: AsyncIterator[Batch | Positioned]) -> None:
@@ -147,6 +150,7 @@ class Relay(Generic[Member]):
     def _take_position(self, item: Positioned) -> None:
         position = parse_position(item.last_id)
         self.epoch = item.epoch
+        self.begun = position
         self._history.reset(position)
         self._feeder.restart(position)
         self._restarted(position, item.gap or "the daemon has just found its event bus")
@@ -157,6 +161,7 @@ class Relay(Generic[Member]):
         before = self.stats.deliveries
         records = [to_record(entry, each) for entry, each in zip(entries, parsed, strict=True)]
         self.stats.lag = max(0.0, read_at - _published(records[-1]))
+        self.begun = records[-1].position
         await self._write(
             self._hub.deliveries([(each.rule, each.frame) for each in records if each.rule])
         )

@@ -18,6 +18,7 @@ import structlog
 from notifyd.core.farewells import Farewell, Farewells
 from notifyd.core.handover import Kind
 from notifyd.core.happenings import (
+    Acknowledged,
     Closing,
     Greeted,
     Ignored,
@@ -68,8 +69,8 @@ class ServerStats:
 class Server:
     """The clients of this daemon.
 
-    `leave` takes a client and its user out of where events come from. `max_connections` is how
-    many there may be (0: any number).
+    `leave` takes a client and its user out of where events come from, `acknowledged` the client's
+    word that it has an event. `max_connections` is how many there may be (0: any number).
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Server:
         policy: Policy,
         *,
         leave: Callable[[Client, str], None],
+        acknowledged: Callable[[Client, str], None],
         max_connections: int,
     ) -> None:
         self._stream = stream
@@ -88,6 +90,7 @@ class Server:
         self._timers = timers
         self._debts = debts
         self._leave = leave
+        self._acknowledged = acknowledged
         self.configure(policy, max_connections=max_connections)
         self._loop = asyncio.get_running_loop()
         self._accepting: set[asyncio.Task[object]] = set()
@@ -211,6 +214,8 @@ class Server:
             case Closing(detail):
                 client.detail = detail
                 client.leave()
+            case Acknowledged(id_):
+                self._acknowledged(client, id_)
             case Ignored():
                 self.stats.ignored += 1
 

@@ -296,6 +296,35 @@ def test_ticket(enter: Enter, daemon: Daemon) -> None:
     assert nadia.run(asked) == 1
 
 
+@pytest.mark.parametrize("part", ["1", "0"])
+def test_acknowledgements(
+    enter: Enter,
+    daemon: Daemon,
+    home: Path,
+    redis: RedisServer,
+    site: Site,
+    port: int,
+    *,
+    part: str,
+) -> None:
+    """How long events take to a page is measured where the daemon asks for it, and only there."""
+    daemon.stop()
+    options = {"server_listen": f"{LOOPBACK}:{port}", "server_acknowledge": part}
+    with Daemon(home, site, f"acknowledged-{part}", **options) as asking:
+        nadia = enter("nadia")
+        nadia.wait_for("open")
+        publish(redis, site, object="Acknowledged")
+        id_ = nadia.event(object="Acknowledged")["id"]
+        said = "return sockets.flatMap((socket) => socket.sent).filter((each) => /ack/.test(each))"
+        if part == "0":
+            assert nadia.run(said) == []
+            return
+        assert [json.loads(text) for text in nadia.run(said)] == [{"notifyd": "ack", "id": id_}]
+        wait_until(lambda: asking.metric("acknowledgements_total", result="ok") == 1)
+        assert asking.metric("client_latency_seconds_count") == 1
+        assert 0 <= asking.metric("client_latency_seconds_sum") < 10
+
+
 def test_session_has_ended(enter: Enter, daemon: Daemon, site: Site) -> None:
     """Once the session has ended the page gets no further token, and stops."""
     nadia = enter("nadia")

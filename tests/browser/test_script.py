@@ -90,9 +90,20 @@ class World:
         self("end", code)
         return self.state
 
+    def acknowledged(self) -> list[str]:
+        """Return the ids that were acknowledged, by all WebSockets, in messages of that form."""
+        said = [json.loads(text) for texts in self.sent() for text in texts[1:]]
+        assert all(each == {"notifyd": "ack", "id": each["id"]} for each in said)
+        return [each["id"] for each in said]
+
+    def sent(self) -> list[list[str]]:
+        """Return what was sent, by each WebSocket."""
+        sent: list[list[str]] = self.get("world.sockets.map((socket) => socket.sent)")
+        return sent
+
     def hellos(self) -> list[dict[str, str]]:
         """Return what was sent, by all WebSockets: the hello, and never another word."""
-        sent = self.get("world.sockets.map((socket) => socket.sent)")
+        sent = self.sent()
         assert max(len(texts) for texts in sent) <= 1
         return [json.loads(text) for texts in sent for text in texts]
 
@@ -187,6 +198,60 @@ def test_event(world: World) -> None:
     event = {"id": "1-1", "model": "article", "deep": {"notifyd": "ping", "list": [1, None, "é"]}}
     world("say", event)
     assert world.tab.told("event") == [event]
+
+
+@pytest.mark.parametrize(
+    ("asked", "chance", "sent"),
+    [(1, 0.999, True), (0.01, 0.009, True), (0.01, 0.01, False), (0, 0, False), (None, 0, False)],
+)
+def test_acknowledgement(world: World, asked: float | None, chance: float, sent: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """The part of the events that the daemon asks for is acknowledged, and without a word none."""
+    world.welcome(**({} if asked is None else {"ack": asked}))
+    world.chance(chance)
+    world("say", {"id": "1-1", "n": 1})
+    assert world.acknowledged() == (["1-1"] if sent else [])
+
+
+def test_acknowledgements_are_few(world: World) -> None:
+    """However many events there are, one is acknowledged in a second, over all connections."""
+    world.welcome(ack=1)
+    for n in range(30):
+        world("say", {"id": f"1-{n}"})
+        world("pass", 0.1)
+    assert world.acknowledged() == ["1-0", "1-10", "1-20"]
+    world("pass", 0.5)
+    world.tab.run("for (let n = 0; n < 1000; n++) world.say({ id: `2-${n}` })")
+    assert world.acknowledged() == ["1-0", "1-10", "1-20", "2-0"]
+
+
+def test_only_events_are_acknowledged(world: World) -> None:
+    """Neither control frames nor events without an id are acknowledged."""
+    world.welcome(ack=1)
+    for frame in ({"n": 1}, {"notifyd": "ping", "last_id": "1-1"}, {**RESYNC, "id": "1-1"}):
+        world("say", frame)
+    assert world.acknowledged() == []
+
+
+def test_acknowledgement_comes_last(world: World) -> None:
+    """An event is acknowledged once the page was told, and not if the page then hangs up."""
+    world.welcome(ack=1)
+    world.tab.run(
+        "document.addEventListener('notifyd:event', () => {"
+        " world.before = world.sockets[0].sent.length; notifyd.close(); })"
+    )
+    world("say", {"id": "1-1"})
+    assert world.get("world.before") == 1
+    assert world.acknowledged() == []
+
+
+def test_acknowledging_goes_by_the_welcome(world: World) -> None:
+    """What counts is what the daemon of this connection asks for."""
+    world.admit(ack=1)
+    world.come_back()
+    world("open")
+    world("say", WELCOME)
+    world("say", {"id": "1-1"})
+    assert world.acknowledged() == []
 
 
 def test_resync(world: World) -> None:

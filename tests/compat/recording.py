@@ -27,7 +27,7 @@ _MOMENT = '"timestamp":"2026-01-01T00:00:00+00:00"'
 # One of each that the daemon sends, with everything in it that it may have.
 _FRAMES = (
     protocol.welcome_frame(
-        ticket="t", ticket_ttl=900.0, epoch="e", last_id="1-0", recovered=True, ping=25.0
+        ticket="t", ticket_ttl=900.0, epoch="e", last_id="1-0", recovered=True, ping=25.0, ack=0.01
     ),
     protocol.ticket_frame("t", 900.0),
     protocol.ping_frame("1-0"),

@@ -243,7 +243,13 @@ def test_the_protocols_ping() -> None:
 def test_welcome(recovered: bool | None) -> None:  # noqa: FBT001 - one of its three values
     """The welcome has a ticket, the history, the position, whether all is there, and the ping."""
     frame = welcome_frame(
-        ticket="t", ticket_ttl=900.0, epoch="e", last_id="1-0", recovered=recovered, ping=25.0
+        ticket="t",
+        ticket_ttl=900.0,
+        epoch="e",
+        last_id="1-0",
+        recovered=recovered,
+        ping=25.0,
+        ack=0.01,
     )
     assert message(frame) == {
         "notifyd": "welcome",
@@ -253,18 +259,27 @@ def test_welcome(recovered: bool | None) -> None:  # noqa: FBT001 - one of its t
         "last_id": "1-0",
         "recovered": recovered,
         "ping": 25,
+        "ack": 0.01,
     }
 
 
 def test_welcome_before_the_bus_was_reached() -> None:
     """Before Redis was reached there is neither a history nor a position, nor a ticket for it."""
     frame = welcome_frame(
-        ticket=None, ticket_ttl=None, epoch=None, last_id=None, recovered=None, ping=25.0
+        ticket=None, ticket_ttl=None, epoch=None, last_id=None, recovered=None, ping=25.0, ack=0.0
     )
     welcome = message(frame)
     assert {key for key, value in welcome.items() if value is None} == {
         *("ticket", "ticket_ttl", "epoch", "last_id", "recovered"),
     }
+
+
+def test_welcome_without_acknowledgements() -> None:
+    """Where no event is to be acknowledged, pages are not asked to."""
+    frame = welcome_frame(
+        ticket=None, ticket_ttl=None, epoch=None, last_id=None, recovered=None, ping=25.0, ack=0.0
+    )
+    assert "ack" not in message(frame)
 
 
 def test_a_new_ticket() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import enum
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
@@ -9,7 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from notifyd.core.happenings import Phase
 from notifyd.daemon.metrics import BUCKETS, Metrics
-from notifyd.daemon.metrics_table import METRICS, Metric
+from notifyd.daemon.metrics_table import METRICS
+
+if TYPE_CHECKING:
+    from notifyd.daemon.metrics_row import Metric
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -202,6 +206,7 @@ def test_exemplars() -> None:
     """OpenMetrics names an event for each bound of the latency; the plain text does not."""
     metrics = wired()
     metrics.observe_latency([0.02], 0.3, "7-0")
+    metrics.observe_client_latency(0.5, "7-0")
     text = metrics.render(OPENMETRICS)[0].decode()
     exemplars = [
         sample.exemplar.labels
@@ -209,5 +214,5 @@ def test_exemplars() -> None:
         for sample in family.samples
         if sample.exemplar
     ]
-    assert exemplars == [{"event_id": "7-0"}] * 3
+    assert exemplars == [{"event_id": "7-0"}] * 4
     assert "event_id" not in metrics.render("")[0].decode()

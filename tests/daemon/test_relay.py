@@ -475,6 +475,27 @@ async def test_traces_of_controls() -> None:
     assert bench.passages == []
 
 
+async def test_begun() -> None:
+    """While a batch is being written, it is known how far clients may already have come."""
+    bench = Bench()
+    seen: list[Position | None] = []
+    bench.join(Sink(lambda _: seen.extend((bench.relay.begun, bench.relay.position))))
+    assert bench.relay.begun is None
+    await bench.run(Positioned("e", "1-0", None))
+    assert bench.relay.begun == (1, 0)
+    await bench.run(batch(entry(2), entry(3)))
+    assert seen == [(3, 0), (1, 0)]
+    await bench.run(Positioned("another", "1-5", "another history"))
+    assert bench.relay.begun == (1, 5)
+
+
+async def test_begun_by_another_process() -> None:
+    """What another process has written to clients counts, too."""
+    bench = Bench()
+    bench.relay.resume("e", (7, 0))
+    assert bench.relay.begun == (7, 0)
+
+
 async def test_boundary_between_batches() -> None:
     """While nothing is written the present is a boundary."""
     bench = Bench()

@@ -58,6 +58,7 @@ CHANGES = {
         7, lambda parts: parts.admission._most_per_address
     ),
     "server.max_connections_per_user": Change(7, lambda parts: parts.admission._most_per_user),
+    "server.acknowledge": Change(0.5, lambda parts: parts.admission._acknowledge),
     "server.max_message": Change(777, lambda parts: parts.server._policy.max_message),
     "server.messages_per_second": Change(
         7.0, lambda parts: parts.server._policy.messages_per_second

@@ -9,7 +9,7 @@ import datetime as dt
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-import matplotlib as mpl
+from cycler import cycler
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LABEL: Final = "A preview, drawn from a scripted day on real servers; not Grafana."
-    "A preview, drawn from a scripted day of a quarter of a minute to the scrape; not Grafana."
-)
 
 _COLUMNS: Final = 24
 _WIDTH: Final = 13.0
@@ -33,7 +31,7 @@ _STYLE: Final[dict[str, Any]] = {
     "axes.edgecolor": "#b8bcc4",
     "axes.grid": True,
     "axes.labelcolor": "#3b3f46",
-    "axes.prop_cycle": mpl.cycler(
+    "axes.prop_cycle": cycler(
         color=["#3f6fb5", "#d9822b", "#4f9d69", "#b94a5a", "#7d62a8", "#8a6d4f", "#4aa3b5"]
     ),
     "axes.spines.right": False,
@@ -65,7 +63,7 @@ def draw(folder: Path, shown: Sequence[Shown]) -> list[Path]:
     for each in shown:
         rows.setdefault(each.row, []).append(each)
     folder.mkdir(parents=True, exist_ok=True)
-    with plt.rc_context(_STYLE):
+    with plt.style.context(_STYLE):
         return [_draw_row(folder / name(title), title, found) for title, found in rows.items()]
 
 

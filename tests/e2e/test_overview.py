@@ -8,10 +8,12 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from e2e.flow import STREAM
 from waiting import until
 
 if TYPE_CHECKING:
-    from daemons import Daemon
+    from daemons import Daemon, Site
+    from e2e.clients import Pages
     from servers import RedisServer
 
 
@@ -51,3 +53,22 @@ async def test_stall(daemon: Daemon) -> None:
     await asyncio.sleep(1)
     daemon.process.send_signal(signal.SIGCONT)
     await until(lambda: daemon.metric("event_loop_stall_seconds_total") > before + 0.5, 10)
+
+
+async def test_acknowledgement(
+    daemon: Daemon, redis: RedisServer, site: Site, pages: Pages
+) -> None:
+    """A page is asked to acknowledge some events, and tells by that how long they take."""
+    page = await pages.hello(daemon, site.token("nadia"))
+    assert (await page.control("welcome"))["ack"] == 0.01
+    results = ("ok", "replayed", "unknown", "limited")
+    before = [daemon.metric("acknowledgements_total", result=result) for result in results]
+    rule = json.dumps({"everyone": True})
+    redis.client().xadd(STREAM, {"event": json.dumps({"acknowledged": True}), "to": rule})
+    event = await page.event(acknowledged=True)
+    await page.connection.send(json.dumps({"notifyd": "ack", "id": event["id"]}))
+    await until(lambda: daemon.metric("acknowledgements_total", result="ok") == before[0] + 1)
+    after = [daemon.metric("acknowledgements_total", result=result) for result in results]
+    assert after[1:] == before[1:]
+    assert daemon.metric("client_latency_seconds_count") == after[0]
+    assert 0 <= daemon.metric("client_latency_seconds_sum") < 10 * after[0]

@@ -147,6 +147,18 @@ async def test_the_level_of_a_part(configured: Configured, site: Site, pages: Pa
     assert "did you mean connection?" in words
 
 
+async def test_acknowledgements(configured: Configured, site: Site, pages: Pages) -> None:
+    """Pages that come from then on are asked to acknowledge more events, or none."""
+    daemon = configured.daemon
+    asked = []
+    for part in (1, 0):
+        configured.write(server={"acknowledge": part})
+        assert configured.reload() == (0, "changed: server.acknowledge\n")
+        page = await pages.hello(daemon, site.token("nadia"))
+        asked.append((await page.control("welcome")).get("ack"))
+    assert asked == [1, None]
+
+
 async def test_what_needs_a_restart(configured: Configured) -> None:
     """What can't change while the daemon runs is named, and stays as it was."""
     configured.write(auth={"threads": 3}, server={"drain": 1.5})

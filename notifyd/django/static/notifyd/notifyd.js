@@ -96,6 +96,10 @@
   // Where the page will be once it was told that it has missed something.
   let skipped = null;
 
+  // The part of the events that the daemon wants acknowledged, and when one last was.
+  let sample = 0;
+  let acknowledged = 0;
+
   // It goes on while a computer sleeps. If somebody sets it, a ticket counts as good for too long,
   // or for too short a time: then it is refused or not used, and a token follows.
   const clock = () => Date.now() / 1000;
@@ -213,12 +217,22 @@
     opened = heard;
     silence = frame.ping + GRACE;
     tries = 0;
+    sample = frame.ack;
     keepTicket(frame);
     epoch = frame.epoch || epoch;
     // What was missed is behind the page when it was told so, by the resync that follows. If the
     // link breaks before, it asks for the same again.
     skipped = frame.recovered === false ? frame.last_id : null;
     if (!skipped) moveTo(frame.last_id);
+  }
+
+  // How long events take is known for certain only here. One in a second is enough: the daemon
+  // closes the connection of whoever says much. Listeners may have closed it, too.
+  function acknowledge(id) {
+    if (!id || now.state !== "open" || clock() - acknowledged < 1) return;
+    if (!(Math.random() < sample)) return;
+    acknowledged = clock();
+    socket.send(JSON.stringify({ notifyd: "ack", id }));
   }
 
   // The page is told last: it may close the connection in that moment.
@@ -233,6 +247,7 @@
       // Even one whose id was heard before, in a ping say: better told twice than never.
       moveTo(frame.id);
       dispatch("event", frame);
+      acknowledge(frame.id);
     } else if (kind === "welcome") {
       become("open");
     } else if (kind === "ping") {
