@@ -26,7 +26,8 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
-from grafana.events import BUS, FAN_OUT, LATENCIES, PROCESS, TROUBLE
+from grafana.daemon import PROCESS, TROUBLE
+from grafana.events import BUS, FAN_OUT, LATENCIES
 from grafana.pages import AUTHENTICATION, CLIENTS, GLANCE
 
 if TYPE_CHECKING:

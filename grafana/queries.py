@@ -52,6 +52,11 @@ def total(name: str, by: str = "", also: str = "") -> str:
     return f"{_sum(by)}({selected(name, also)})"
 
 
+def each(name: str) -> tuple[Query, ...]:
+    """Return the query of a gauge that is told for each daemon."""
+    return (Query(selected(name), "{{instance}}"),)
+
+
 def rate(name: str, by: str = "", also: str = "") -> str:
     """Return by how much a counter grows in a second."""
     return f"{_sum(by)}(rate({selected(name, also)}[$__rate_interval]))"

@@ -85,6 +85,7 @@ class Authenticator:
             accounts.answer,
             accounts.read,
             Threads(threads, leave=close_connections),
+            probe=accounts.probe,
             most=accounts.most,
             position=position,
             check=self.check,
@@ -99,6 +100,11 @@ class Authenticator:
     def database(self) -> bool | None:
         """Whether the database answered when it was last asked, None before the first time."""
         return self._queue.database
+
+    def probe(self) -> None:
+        """Ask the database again if it did not answer when it was last asked."""
+        if not self._closed:
+            self._queue.probe()
 
     async def authenticate(self, token: str, *, bare: bool, address: str | None) -> Login:
         """Return the user whom the token names. Raises Refused.

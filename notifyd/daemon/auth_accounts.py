@@ -16,6 +16,7 @@ from django.db import Error, InterfaceError, OperationalError
 
 from notifyd.core.login import Login, Refused, Result
 from notifyd.daemon.auth_database import describe, refresh_connections
+from notifyd.daemon.auth_rights import permission_fault
 from notifyd.daemon.auth_standing import Standings
 from notifyd.daemon.auth_tokens import Tokens
 
@@ -82,6 +83,16 @@ class Accounts:
         if isinstance(outcome, Refused):
             outcome = dict.fromkeys(users, outcome)
         return Answer(outcome, job.database)
+
+    def probe(self) -> Answer[None]:
+        """Find out whether all that is needed can be read; never raises."""
+        job = _Job()
+        job.attempt(self._probe, job)
+        return Answer(None, job.database)
+
+    def _probe(self, job: _Job) -> None:
+        with _refreshed():
+            job.database = permission_fault() is None
 
     def _answer(
         self, job: _Job, claims: Sequence[Claim], as_of: str | None

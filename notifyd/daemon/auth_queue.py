@@ -52,7 +52,8 @@ class Queue:
     """Hands what waits to the threads. Times are in seconds.
 
     `answer` answers for up to `most` tokens, or for the first of them if time is short; `read`
-    reads users. Both are called in a thread, with what a job takes, and never raise.
+    reads users, `probe` only finds out whether they can be read. All are called in a thread, with
+    what a job takes, and never raise.
     `position` tells up to where the stream was relayed, just before a job reads the database.
     `check` raises Refused for an address that needs to wait no longer. `settle` is told each
     outcome in the order of arrival, and returns what the client learns of it.
@@ -67,6 +68,7 @@ class Queue:
         read: Callable[[Sequence[str]], Answer[dict[str, Standing | Refused | None]]],
         threads: Threads,
         *,
+        probe: Callable[[], Answer[None]],
         most: int,
         position: Callable[[], str | None],
         check: Callable[[str | None], None],
@@ -75,6 +77,8 @@ class Queue:
         self.database: bool | None = None
         self._answer = answer
         self._read = read
+        self._probe = probe
+        self._probing = False
         self._most = most
         self._threads = threads
         self._position = position
@@ -113,6 +117,20 @@ class Queue:
         answer: tuple[str | None, dict[str, Standing | None]] | Refused
         answer = await self._wait(waiter, timeout)
         return answer
+
+    def probe(self) -> None:
+        """Ask the database again that did not answer when it was last asked.
+
+        Nobody else might: a daemon that is not ready gets no more clients.
+        """
+        if self.database is False and self._threads.idle and not self._probing:
+            self._probing = True
+            self._threads.do(self._probe, self._finish_probe)
+
+    def _finish_probe(self, answer: Answer[None]) -> None:
+        self._probing = False
+        self._note(answer)
+        self._hand_out()
 
     async def close(self, refused: Callable[[], Refused], grace: float) -> None:
         """Refuse all who wait, and end the threads after `grace` seconds at most."""

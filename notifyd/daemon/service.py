@@ -48,8 +48,8 @@ _SPARE: Final = 5.0
 _FLUSH: Final = 1.0
 """Seconds that the last spans may take to be sent, at the very end of a stop."""
 
-_STATUS_EVERY: Final = 5.0
-"""Seconds between two status lines for `systemctl status`."""
+_REPORT_EVERY: Final = 5.0
+"""Seconds between two status lines for `systemctl status`, and two looks at a database away."""
 
 
 class Service:
@@ -213,7 +213,8 @@ class Service:
     async def _report(self) -> None:
         while True:
             self._notifier.status(self._overview.line())
-            await asyncio.sleep(_STATUS_EVERY)
+            self._parts.authenticator.probe()
+            await asyncio.sleep(_REPORT_EVERY)
 
 
 async def _any_of(*events: asyncio.Event) -> None:

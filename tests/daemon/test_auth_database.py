@@ -68,6 +68,15 @@ async def test_stopped(
     assert authenticator.database is True
 
 
+async def test_probe(newsroom_on_postgres: Newsroom, postgres: PostgresServer, make: Make) -> None:
+    """That the database is back is found out without a login."""
+    authenticator, token = make(), await newsroom_on_postgres.token("nadia")
+    with postgres.stopped():
+        assert await result(authenticator, token) == "error"
+    authenticator.probe()
+    await until(lambda: authenticator.database)
+
+
 async def test_restarted(
     newsroom_on_postgres: Newsroom, postgres: PostgresServer, make: Make
 ) -> None:

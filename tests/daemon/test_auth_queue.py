@@ -40,6 +40,7 @@ class Bench:
             self._answer,
             self._read,
             self.threads,
+            probe=self._probe,
             most=most,
             position=lambda: self.position,
             check=self._check,
@@ -78,6 +79,11 @@ class Bench:
             read["broken"] = Refused(Result.ERROR, "RuntimeError")
         return Answer(read, self.database)
 
+    def _probe(self) -> Answer[None]:
+        self.jobs.append(["probe"])
+        self._gate.acquire()
+        return Answer(None, self.database)
+
     def _check(self, address: str | None) -> None:
         if address == "bad":
             raise Refused(Result.RATE_LIMITED)
@@ -96,6 +102,30 @@ async def bench(threads: int = 1, most: int = 200, patience: int = 200) -> Async
     finally:
         made.open()
         await made.queue.close(lambda: Refused(Result.ERROR, "closed"), 10)
+
+
+async def test_probe() -> None:
+    """A database that did not answer is asked again, once at a time, until it does."""
+    async with bench(threads=2) as b:
+        b.queue.probe()
+        b.queue.database = False
+        for _ in range(3):
+            b.queue.probe()
+        b.open()
+        await until(lambda: b.queue.database)
+        b.queue.probe()
+        assert b.jobs == [["probe"]]
+
+
+async def test_probe_in_vain() -> None:
+    """Where it still does not answer the next probe asks once more."""
+    async with bench() as b:
+        b.database = b.queue.database = False
+        b.open()
+        for jobs in (1, 2):
+            b.queue.probe()
+            await until(lambda: len(b.jobs) == jobs and b.threads.idle)  # noqa: B023 - at once
+        assert b.queue.database is False
 
 
 async def test_lone_request() -> None:
