@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,15 @@ def silent(environ: pytest.MonkeyPatch) -> Iterator[None]:
     with socket.create_server((LOOPBACK, 0)) as listener:
         url = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
         environ.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        environ.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
         yield
+    # What still tries to send would complain in the log of another test.
+    wait_until(lambda: not any(map(is_sender, threading.enumerate())), 20)
+
+
+def is_sender(thread: threading.Thread) -> bool:
+    """Tell whether a thread is one that sends spans, or waits for it."""
+    return thread.name.startswith(("Otel", "tracing"))
 
 
 def start() -> Spans:
