@@ -40,6 +40,18 @@ test-systemd: ## Run the tests on a real systemd, as root: the package in a cont
 	@$(MAKE) --no-print-directory setup
 	$(BIN)/python -m pytest tests/systemd $(ARGS)
 
+.PHONY: day
+day: setup ## Live a day with a real Prometheus: all alerts and panels; pictures are in .cache/day
+	@.ci/needs prometheus
+	$(BIN)/python -m pytest tests/day -s $(ARGS)
+
+.PHONY: previews
+previews: setup ## Live that day, and put its pictures into the documentation
+	@.ci/needs prometheus
+	$(BIN)/python -m pytest tests/day/test_day.py -s $(ARGS)
+	mkdir -p docs/images/dashboard
+	cp .cache/day/*.png docs/images/dashboard/
+
 .PHONY: lint
 lint: $(VENV)/.project ## Check style and types
 	$(BIN)/ruff check .

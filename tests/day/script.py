@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import resource
 import signal
 import time
@@ -113,8 +114,8 @@ async def late(world: World) -> None:
 
 async def dawdlers(world: World) -> None:
     """Let some take nothing of what they are sent, and one take it late."""
-    world.site.run("User.objects.create_user('sven')")
-    rule = {"users": [world.site.key("sven")]}
+    await world.ask(world.site.run, "User.objects.create_user('sven')")
+    rule = {"users": [await world.ask(world.site.key, "sven")]}
     async with contextlib.AsyncExitStack() as ends:
         for _ in range(8):
             token = await world.token("sven", "")
@@ -159,7 +160,7 @@ async def permissions(world: World) -> None:
     )
     for what in ("remove", "add"):
         before = world.daemon.metric("recheck_seconds_count")
-        await asyncio.to_thread(world.site.run, change.format(what))
+        await world.ask(world.site.run, change.format(what))
         await until(lambda: world.daemon.metric("recheck_seconds_count") > before, 30)  # noqa: B023 - at once
 
 
@@ -214,11 +215,12 @@ async def crashes(world: World) -> None:
     """Let the daemon be killed and started again, several times; at last it stays away."""
     for _ in range(4):
         await asyncio.to_thread(world.daemon.stop, signal.SIGKILL)
-        began = time.time()
         await asyncio.to_thread(world.start)
+        page = world.daemon.get("/metrics")[1]
+        [started] = re.findall(r"^process_start_time_seconds (\S+)$", page, re.MULTILINE)
         # Prometheus has to see each of them.
         await until(
-            lambda: (world.prometheus.value("process_start_time_seconds") or 0) > began - 1,  # noqa: B023 - at once
+            lambda: world.prometheus.value("process_start_time_seconds") == float(started),  # noqa: B023 - at once
             30,
         )
     await world.seen("NotifydRestartLoop")

@@ -6,9 +6,10 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from boards import RULES, RUNBOOK, anchors
+from boards import ROOT, RULES, RUNBOOK, anchors
 from day.outage import PLACES
 from day.panels import rows
+from day.pictures import draw, name
 from day.script import SCRIPT
 from day.shrinking import FACTOR, SCRAPE
 from day.world import LOOK_EVERY
@@ -82,3 +83,10 @@ def test_panel_has_data(row: str, number: int, day: Day) -> None:
     """Every query of every panel returns data of the day."""
     shown = [each for each in day.shown if each.row == row][number]
     assert all(lines and all(line.points for line in lines) for lines in shown.lines), shown.title
+
+
+def test_pictures(day: Day) -> None:
+    """Every row is drawn with all its panels; the pictures are left in .cache/day."""
+    drawn = draw(ROOT / ".cache" / "day", day.shown)
+    assert [path.name for path in drawn] == [name(row) for row in rows()]
+    assert all(path.stat().st_size > 10_000 for path in drawn)

@@ -8,7 +8,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from daemons import Daemon, Site
 from day.prometheus import Prometheus
@@ -16,6 +16,9 @@ from e2e.service_manager import ServiceManager
 from postgres import PostgresServer
 from servers import LOOPBACK, RedisServer, free_port
 from waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PUBLISH_EVERY: Final = 0.2
 """Seconds between two events of the site."""
@@ -109,16 +112,20 @@ class World:
         """Have people there for the rest of the day."""
         self._tasks += [asyncio.create_task(each) for each in people]
 
+    async def ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
+        """Ask the site something, by a method of it; its shell answers one at a time."""
+        async with self._asking:
+            return await asyncio.to_thread(question, *arguments)
+
     async def token(self, username: str, scope: str = "notifyd") -> str:
         """Return a new token, as the site's view would."""
-        async with self._asking:
-            return await asyncio.to_thread(self.site.token, username, scope)
+        return str(await self.ask(self.site.token, username, scope))
 
     async def publish(self) -> None:
         """Have the site publish events with notify(), through every outage, until cancelled."""
-        article = self.site.content_type("article")
         # A shell of its own: another one answers questions meanwhile.
         with Site(self.file.parent, self.redis.url, self.site.database) as newsroom:
+            article = newsroom.content_type("article")
             newsroom.run(_BEGIN)
             while True:
                 await asyncio.to_thread(newsroom.run, _NOTIFY.format(article=article))
