@@ -5,13 +5,13 @@ Grafana itself is not asked: these show what there is to see, not how exactly it
 
 from __future__ import annotations
 
-import datetime as dt
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from cycler import cycler
 from matplotlib import pyplot as plt
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,23 +22,36 @@ if TYPE_CHECKING:
 
 LABEL: Final = "A preview, drawn from a scripted day on real servers; not Grafana."
 
-_COLUMNS: Final = 24
-_WIDTH: Final = 13.0
-_HEIGHTS: Final = {"stat": 1.5, "timeseries": 2.9}
+_COLUMNS: Final = {4: 6, 6: 2, 8: 3, 12: 2}
+"""Panels beside one another by their width in Grafana, whose screen is wider than a page is."""
+
+_WIDTH: Final = 11.0
+_HEIGHTS: Final = {"stat": 1.4, "timeseries": 2.7}
 """Inches: of a picture, and of a panel in it by its type."""
+
+_DPI: Final = 100
 
 _STYLE: Final[dict[str, Any]] = {
     "axes.edgecolor": "#b8bcc4",
     "axes.grid": True,
     "axes.labelcolor": "#3b3f46",
+    # The first of them can be told apart by those who see red and green alike, too.
     "axes.prop_cycle": cycler(
-        color=["#3f6fb5", "#d9822b", "#4f9d69", "#b94a5a", "#7d62a8", "#8a6d4f", "#4aa3b5"]
+        color=[
+            *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"),
+            *("#7d62a8", "#8a6d4f", "#888888", "#b3a100"),
+        ]
     ),
+    "axes.spines.bottom": False,
+    "axes.spines.left": False,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.size": 9,
     "grid.color": "#e6e8ec",
+    "legend.columnspacing": 1.0,
     "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.handlelength": 1.2,
     "lines.linewidth": 1.4,
     "text.color": "#23262b",
     "xtick.color": "#5b606a",
@@ -87,26 +100,36 @@ def words(value: float, unit: str) -> str:
 
 
 def _draw_row(path: Path, title: str, found: Sequence[Shown]) -> Path:
-    columns = _COLUMNS // int(found[0].panel["gridPos"]["w"])
+    columns = _COLUMNS[int(found[0].panel["gridPos"]["w"])]
     lines = math.ceil(len(found) / columns)
     height = lines * _HEIGHTS[found[0].panel["type"]] + 0.7
     figure, grid = plt.subplots(
         lines, columns, figsize=(_WIDTH, height), squeeze=False, layout="constrained"
     )
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    figure.text(0.99, 0.995, LABEL, ha="right", va="top", fontsize=8, color="#5b606a")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
+    figure.text(0.99, 1 - 0.1 / height, LABEL, ha="right", va="top", color="#5b606a")
     places = [axes for row in grid for axes in row]
+    span = _span(found)
     for axes, each in zip(places, found, strict=False):
         _draw_panel(axes, each)
+        # Every panel is about the whole day, as all are about the same time in Grafana.
+        axes.set_xlim(*span)
     for axes in places[len(found) :]:
         axes.axis("off")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=_DPI, metadata={"Software": None}, pil_kwargs={"optimize": True})
     plt.close(figure)
     return path
 
 
+def _span(found: Sequence[Shown]) -> tuple[float, float]:
+    times = [
+        at for each in found for lines in each.lines for line in lines for at, _ in line.points
+    ]
+    return min(times), max(times)
+
+
 def _draw_panel(axes: Axes, shown: Shown) -> None:
-    axes.set_title(shown.title, loc="left", fontsize=9.5)
+    axes.set_title(shown.title, loc="left", fontsize=10.5, fontweight="bold")
     unit = shown.panel["fieldConfig"]["defaults"]["unit"]
     lines = [line for found in shown.lines for line in found]
     if shown.panel["type"] == "stat":
@@ -116,39 +139,71 @@ def _draw_panel(axes: Axes, shown: Shown) -> None:
 
 
 def _draw_number(axes: Axes, panel: dict[str, Any], lines: Sequence[Line], unit: str) -> None:
-    _, value = lines[0].points[-1]
+    """Draw the latest value, and behind it how it came about."""
+    times, values = zip(*lines[0].points, strict=True)
+    colour = _colour(panel, values[-1])
     axes.axis("off")
-    colour = _colour(panel, value)
-    axes.text(0.5, 0.42, words(value, unit), ha="center", va="center", fontsize=24, color=colour)
+    axes.fill_between(times, values, color=colour, alpha=0.15, linewidth=0)
+    # Room above, so that what never changes is no full block.
+    axes.set_ylim(0, max(*values, 1e-9) * 1.25)
+    axes.text(
+        0.5,
+        0.5,
+        words(values[-1], unit),
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        fontsize=20,
+        fontweight="bold",
+        color=colour,
+    )
 
 
 def _draw_graph(axes: Axes, panel: dict[str, Any], lines: Sequence[Line], unit: str) -> None:
-    start = min(line.points[0][0] for line in lines)
     drawn = [line for line in lines if any(value for _, value in line.points)]
     # Where nothing happened one line of it is enough, as one sees it in Grafana.
     drawn = drawn or list(lines[:1])
     if panel["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"] == "normal":
-        _stack(axes, drawn, start)
+        _stack(axes, drawn)
     else:
         for line in drawn:
-            times, values = zip(*line.points, strict=True)
-            axes.plot([at - start for at in times], values, label=line.legend)
+            axes.plot(*_broken(line.points), label=line.legend)
+    top = max(value for line in drawn for _, value in line.points)
+    axes.set_ylim(bottom=0, top=None if top else 1)
     for limit in _limits(panel):
-        axes.axhline(limit, color=_BAD, linewidth=1, linestyle="--", alpha=0.8)
-    axes.set_ylim(bottom=0)
+        # One far above all there is would press the lines down to the axis.
+        if limit <= axes.get_ylim()[1]:
+            axes.axhline(limit, color=_BAD, linewidth=1, linestyle="--", alpha=0.8)
     axes.yaxis.set_major_formatter(_formatter(unit))
     axes.yaxis.set_major_locator(
-        MaxNLocator(1 if unit == "bool_yes_no" else 5, integer=unit == "short")
+        MaxNLocator(1 if unit == "bool_yes_no" else 4, integer=unit == "short")
     )
-    axes.xaxis.set_major_formatter(FuncFormatter(_clock))
-    axes.legend(loc="upper left", ncols=2, frameon=False, handlelength=1.2, columnspacing=1)
+    start = min(line.points[0][0] for line in lines)
+    axes.xaxis.set_major_locator(MultipleLocator(60, offset=start % 60))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{(at - start) / 60:.0f} min"))
+    # Below the graph, where it hides nothing.
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.12), ncols=4, borderpad=0)
 
 
-def _stack(axes: Axes, lines: Sequence[Line], start: float) -> None:
+def _broken(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """Return times and values, with a break wherever points are missing, as Grafana draws them."""
+    step = min((b[0] - a[0] for a, b in pairwise(points)), default=1.0)
+    times: list[float] = []
+    values: list[float] = []
+    for at, value in points:
+        if times and at - times[-1] > 1.5 * step:
+            times.append(times[-1] + step)
+            values.append(math.nan)
+        times.append(at)
+        values.append(value)
+    return times, values
+
+
+def _stack(axes: Axes, lines: Sequence[Line]) -> None:
     times = sorted({at for line in lines for at, _ in line.points})
     values = [[dict(line.points).get(at, 0.0) for at in times] for line in lines]
     labels = [line.legend for line in lines]
-    axes.stackplot([at - start for at in times], values, labels=labels, alpha=0.75)
+    axes.stackplot(times, values, labels=labels, alpha=0.75)
 
 
 def _limits(panel: dict[str, Any]) -> list[float]:
@@ -170,8 +225,3 @@ def _formatter(unit: str) -> FuncFormatter:
 
     function: Callable[[float, int | None], str] = written
     return FuncFormatter(function)
-
-
-def _clock(seconds: float, _position: int | None) -> str:
-    whole = str(dt.timedelta(seconds=max(0, round(seconds))))
-    return whole.removeprefix("0:")
