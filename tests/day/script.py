@@ -209,6 +209,8 @@ async def upgrade(world: World) -> None:
     """Let another process take over, as at an upgrade."""
     await asyncio.to_thread(world.daemon.take_over)
     await there(world)
+    taken = 'increase(notifyd_handover_connections_total{result="taken"}[4s])'
+    await until(lambda: (world.prometheus.value(taken) or 0) > 0, 30)
 
 
 async def crashes(world: World) -> None:
