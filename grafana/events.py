@@ -9,6 +9,7 @@ from grafana.queries import Panel, Query, Row, each, increase, quantiles, rate, 
 
 DELIVERIES: Final = rate("notifyd_deliveries_total")
 REPLAYED: Final = rate("notifyd_replayed_total")
+LIVE: Final = f"{DELIVERIES} - {REPLAYED}"
 
 BUS: Final = Row(
     "Bus",
@@ -91,15 +92,16 @@ FAN_OUT: Final = Row(
             "Events written in a second, once for each recipient: at once, or to clients that were"
             " behind.",
             "cps",
-            (Query(f"{DELIVERIES} - {REPLAYED}", "live"), Query(REPLAYED, "replayed")),
+            (Query(LIVE, "live"), Query(REPLAYED, "replayed")),
             "NotifydSlowClients",
             stacked=True,
         ),
         Panel(
             "Recipients of an event",
-            "To how many clients an event is written, on average.",
+            "To how many clients an event is written at once, on average. What is replayed to those"
+            " that come back was read long before, and does not count.",
             "short",
-            (Query(f"{DELIVERIES} / {rate('notifyd_events_total')}", "recipients"),),
+            (Query(f"({LIVE}) / {rate('notifyd_events_total')}", "recipients"),),
             "NotifydLatencyBudgetBurning",
         ),
         Panel(
