@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import tempfile
 import time
@@ -47,17 +48,18 @@ def day(request: pytest.FixtureRequest) -> Day:
 async def _live(folder: Path, say: Callable[[str], None]) -> Day:
     say("The day begins")
     began: dict[str, float] = {}
-    async with World(folder) as world:
-        start = time.time()
-        for chapter in SCRIPT:
-            began[chapter.title] = time.time()
-            say(f"{time.time() - start:4.0f} s  {chapter.title}")
-            try:
-                await chapter.happen(world)
-            except BaseException as error:
-                error.add_note(f"in: {chapter.title}\n{world.daemon.log[-5000:]}")
-                raise
-        ended = time.time()
-        say(f"{ended - start:4.0f} s  the day is over")
-        shown = await asyncio.to_thread(ask, world.prometheus, start, ended)
+    with contextlib.ExitStack() as ends:
+        async with World(folder, ends) as world:
+            start = time.time()
+            for chapter in SCRIPT:
+                began[chapter.title] = time.time()
+                say(f"{time.time() - start:4.0f} s  {chapter.title}")
+                try:
+                    await chapter.happen(world)
+                except BaseException as error:
+                    error.add_note(f"in: {chapter.title}\n{world.daemon.log[-5000:]}")
+                    raise
+            ended = time.time()
+            say(f"{ended - start:4.0f} s  the day is over")
+            shown = await asyncio.to_thread(ask, world.prometheus, start, ended)
     return Day(world, began, ended, shown)

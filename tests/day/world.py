@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import tempfile
 import time
@@ -18,6 +17,7 @@ from servers import LOOPBACK, RedisServer, free_port
 from waiting import until
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable
 
 PUBLISH_EVERY: Final = 0.2
@@ -34,20 +34,22 @@ ROOM: Final = {"max_connections": 500}
 
 
 class World:
-    """Everything, running; and what Prometheus' alerts were, and when (Unix times)."""
+    """Everything, running; and what Prometheus' alerts were, and when (Unix times).
 
-    def __init__(self, folder: Path) -> None:
-        self._ends = contextlib.ExitStack()
+    `ends` has the servers until it is closed, also those of a world that could not be completed.
+    """
+
+    def __init__(self, folder: Path, ends: contextlib.ExitStack) -> None:
         # In a folder of its own: the server may run as another user, who owns it.
-        databases = self._ends.enter_context(tempfile.TemporaryDirectory(prefix="notifyd-"))
-        self.postgres = self._ends.enter_context(PostgresServer(Path(databases)))
+        databases = ends.enter_context(tempfile.TemporaryDirectory(prefix="notifyd-"))
+        self.postgres = ends.enter_context(PostgresServer(Path(databases)))
         self.postgres.create("newsroom")
-        self.redis = self._ends.enter_context(RedisServer(folder, persistent=True))
+        self.redis = ends.enter_context(RedisServer(folder, persistent=True))
         parts = self.postgres.parts("newsroom")
         database = f"postgresql://{parts['user']}@{parts['host']}:{parts['port']}/newsroom"
-        self.site = self._ends.enter_context(Site(folder, self.redis.url, database))
+        self.site = ends.enter_context(Site(folder, self.redis.url, database))
         self.site.fill()
-        self.manager = self._ends.enter_context(ServiceManager(folder / "notify"))
+        self.manager = ends.enter_context(ServiceManager(folder / "notify"))
         self.address = f"{LOOPBACK}:{free_port()}"
         self.unix = str(folder / "public")
         self.file = folder / "notifyd.toml"
@@ -61,8 +63,8 @@ class World:
             NOTIFY_SOCKET=self.manager.path,
         )
         self.configure()
-        self.prometheus = self._ends.enter_context(Prometheus(folder, admin))
-        # For each alert when it was first pending, first firing, and last firing.
+        self.prometheus = ends.enter_context(Prometheus(folder, admin))
+        # For each alert when it was pending before it fired, first firing, and last firing.
         self.pending: dict[str, float] = {}
         self.fired: dict[str, float] = {}
         self.firing: dict[str, float] = {}
@@ -83,7 +85,6 @@ class World:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self.daemon.__exit__)
-        self._ends.close()
 
     def configure(self, **server: object) -> None:
         """Write the daemon's configuration file; what is named replaces what it has always."""
@@ -150,6 +151,10 @@ class World:
             alerts = await asyncio.to_thread(self.prometheus.alerts)
             self._looked = time.time()
             self._present = {alert["labels"]["alertname"] for alert in alerts}
+            # What was pending and passed by itself is forgotten: its alert may come later.
+            passed = self.pending.keys() - self.fired.keys() - self._present
+            for name in passed:
+                del self.pending[name]
             for alert in alerts:
                 name = alert["labels"]["alertname"]
                 self.pending.setdefault(name, self._looked)
