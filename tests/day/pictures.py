@@ -26,7 +26,7 @@ _COLUMNS: Final = {4: 6, 6: 2, 8: 3, 12: 2}
 """Panels beside one another by their width in Grafana, whose screen is wider than a page is."""
 
 _WIDTH: Final = 11.0
-_HEIGHTS: Final = {"stat": 1.4, "timeseries": 2.7}
+_HEIGHTS: Final = {"stat": 1.4, "timeseries": 2.4}
 """Inches: of a picture, and of a panel in it by its type."""
 
 _DPI: Final = 100
@@ -112,8 +112,7 @@ def _draw_row(path: Path, title: str, found: Sequence[Shown]) -> Path:
     span = _span(found)
     for axes, each in zip(places, found, strict=False):
         _draw_panel(axes, each)
-        # Every panel is about the whole day, as all are about the same time in Grafana.
-        axes.set_xlim(*span)
+        _draw_clock(axes, *span)
     for axes in places[len(found) :]:
         axes.axis("off")
     figure.savefig(path, dpi=_DPI, metadata={"Software": None}, pil_kwargs={"optimize": True})
@@ -175,14 +174,21 @@ def _draw_graph(axes: Axes, panel: dict[str, Any], lines: Sequence[Line], unit: 
         if limit <= axes.get_ylim()[1]:
             axes.axhline(limit, color=_BAD, linewidth=1, linestyle="--", alpha=0.8)
     axes.yaxis.set_major_formatter(_formatter(unit))
-    axes.yaxis.set_major_locator(
-        MaxNLocator(1 if unit == "bool_yes_no" else 4, integer=unit == "short")
-    )
-    start = min(line.points[0][0] for line in lines)
-    axes.xaxis.set_major_locator(MultipleLocator(60, offset=start % 60))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{(at - start) / 60:.0f} min"))
+    if unit == "bytes":
+        # Round in their own unit, which is no power of ten.
+        axes.yaxis.set_major_locator(MultipleLocator(2 ** round(math.log2(top / 3))))
+    else:
+        most = 1 if unit == "bool_yes_no" else 4
+        axes.yaxis.set_major_locator(MaxNLocator(most, integer=unit == "short"))
     # Below the graph, where it hides nothing.
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.12), ncols=4, borderpad=0)
+
+
+def _draw_clock(axes: Axes, start: float, end: float) -> None:
+    """Have a panel show the whole day, as all show the same time in Grafana."""
+    axes.set_xlim(start, end)
+    axes.xaxis.set_major_locator(MultipleLocator(60, offset=start % 60))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{(at - start) / 60:.0f} min"))
 
 
 def _broken(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
@@ -200,10 +206,11 @@ def _broken(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[fl
 
 
 def _stack(axes: Axes, lines: Sequence[Line]) -> None:
-    times = sorted({at for line in lines for at, _ in line.points})
-    values = [[dict(line.points).get(at, 0.0) for at in times] for line in lines]
+    instants = sorted({at for line in lines for at, _ in line.points})
+    found = [dict(line.points) for line in lines]
+    broken = [_broken([(at, each.get(at, 0.0)) for at in instants]) for each in found]
     labels = [line.legend for line in lines]
-    axes.stackplot(times, values, labels=labels, alpha=0.75)
+    axes.stackplot(broken[0][0], [values for _, values in broken], labels=labels, alpha=0.75)
 
 
 def _limits(panel: dict[str, Any]) -> list[float]:
