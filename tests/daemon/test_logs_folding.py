@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
+from logging_state import kept_logging
 
 from notifyd.daemon import logs
 
@@ -20,16 +21,8 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("notifyd.daemon.
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    root, before = logging.getLogger(), structlog.get_config()
-    handlers, level = root.handlers[:], root.level
-    yield
-    for handler in root.handlers[:]:
-        root.removeHandler(handler)
-        handler.close()
-    for handler in handlers:
-        root.addHandler(handler)
-    root.setLevel(level)
-    structlog.configure(**before)
+    with kept_logging():
+        yield
 
 
 class Log:

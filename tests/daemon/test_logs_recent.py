@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from logging_state import kept_logging
 
 from notifyd.daemon import logs
 from notifyd.daemon.logs_recent import MOST, Recent
@@ -19,18 +20,10 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("notifyd.daemon.
 
 @pytest.fixture(name="recent")
 def _recent(capsys: pytest.CaptureFixture[str]) -> Iterator[Recent]:
-    root, before = logging.getLogger(), structlog.get_config()
-    handlers, level = root.handlers[:], root.level
-    logs.configure(format="json")
-    yield logs.remember()
-    capsys.readouterr()
-    for handler in root.handlers[:]:
-        root.removeHandler(handler)
-        handler.close()
-    for handler in handlers:
-        root.addHandler(handler)
-    root.setLevel(level)
-    structlog.configure(**before)
+    with kept_logging():
+        logs.configure(format="json")
+        yield logs.remember()
+        capsys.readouterr()
 
 
 def told(recent: Recent) -> list[tuple[str, int]]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from day.outage import outage
 from day.readers import Page, dawdling, look_in, say, stay_bare
 from day.shrinking import SCRAPE
+from e2e.flow import STREAM
 from waiting import until
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ async def burst(world: World, event: dict[str, Any], *, count: int, rule: dict[s
     def write() -> None:
         with client.pipeline(transaction=False) as pipeline:
             for _ in range(count):
-                pipeline.xadd("{notifyd}:events", fields)
+                pipeline.xadd(STREAM, fields)
             pipeline.execute()
 
     await asyncio.to_thread(write)

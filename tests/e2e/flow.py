@@ -13,6 +13,9 @@ from waiting import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from daemons import Daemon
+    from e2e.clients import Page
+
 STREAM = "{notifyd}:events"
 
 Entry = tuple[dict[str, Any], dict[str, Any] | None]
@@ -54,6 +57,17 @@ async def flowing(bus: Any, rate: int, entry: Callable[[int], Entry]) -> AsyncIt
     finally:
         stop.set()
         await task
+
+
+async def fall_behind(page: Page, daemon: Daemon, bus: Any) -> None:
+    """Have a page take nothing any more, of 200 large events, until the daemon says so."""
+    page.connection.transport.pause_reading()
+    with bus.pipeline(transaction=False) as pipeline:
+        for _ in range(200):
+            event = {"event": json.dumps({"text": "x" * 60_000}), "to": '{"everyone": true}'}
+            pipeline.xadd(STREAM, event)
+        pipeline.execute()
+    await until(lambda: daemon.metric("connections", state="behind") == 1)
 
 
 def number(id_: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from daemons import Daemon, Site
+from e2e.flow import STREAM
 from waiting import until
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from postgres import PostgresServer
     from servers import RedisServer
 
-STREAM = "{notifyd}:events"
 PEOPLE = ("admin", "nadia", "omar")
 
 # An event as a publisher may well write it: every byte of it is part of what is relayed.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from daemons import ROOT, Daemon, Site
+from e2e.flow import STREAM, fall_behind
 from e2e.service_manager import ServiceManager
 from servers import LOOPBACK, RedisServer, free_port
 from waiting import until, wait_until
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from e2e.clients import Pages
 
 COMMANDS = ("run", "check", "config", "status", "tail", "explain", "publish", "disconnect", "token")
-STREAM = "{notifyd}:events"
 WATCHED = "{watched}:events"
 # Needs percent-encoding nowhere, and occurs nowhere else.
 PASSWORD = "sup3r-s3cret"
@@ -348,13 +348,7 @@ async def test_status_of_what_happens(daemon: Daemon, site: Site, bus: Any, page
 async def test_status_of_a_slow_client(daemon: Daemon, site: Site, bus: Any, pages: Pages) -> None:
     """The status names the clients that owe the most, and how far behind they are."""
     page = await pages.hello(daemon, site.token("nadia"))
-    page.connection.transport.pause_reading()
-    with bus.pipeline(transaction=False) as pipeline:
-        for _ in range(200):
-            event = {"event": json.dumps({"text": "x" * 60_000}), "to": '{"everyone": true}'}
-            pipeline.xadd(STREAM, event)
-        pipeline.execute()
-    await until(lambda: daemon.metric("connections", state="behind") == 1)
+    await fall_behind(page, daemon, bus)
     [client] = json.loads(daemon.command("status", "--json").stdout)["slowest_clients"]
     assert (client["user"], client["address"]) == (site.key("nadia"), "127.0.0.1")
     assert client["owed"] > 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from daemons import Daemon, Site
+from e2e.flow import STREAM, fall_behind
 from waiting import until
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from e2e.clients import Pages
     from servers import RedisServer
-
-STREAM = "{notifyd}:events"
 
 
 @pytest.fixture(scope="module")
@@ -142,13 +141,7 @@ async def test_unsignalled_change(daemon: Daemon, site: Site, pages: Pages) -> N
 async def test_slow_client(daemon: Daemon, site: Site, bus: Any, pages: Pages) -> None:
     """A client that does not take its events gets the next one later, and that is the reason."""
     page = await pages.hello(daemon, site.token("nadia"))
-    page.connection.transport.pause_reading()
-    with bus.pipeline(transaction=False) as pipeline:
-        for _ in range(200):
-            event = {"event": json.dumps({"text": "x" * 60_000}), "to": '{"everyone": true}'}
-            pipeline.xadd(STREAM, event)
-        pipeline.execute()
-    await until(lambda: daemon.metric("connections", state="behind") == 1)
+    await fall_behind(page, daemon, bus)
     found = explain(daemon, "--everyone")["users"]["gets_later"]
     [user] = explain(daemon, "--everyone", "--user", site.key("nadia"))["asked"]
     page.connection.transport.resume_reading()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from daemons import Daemon, Site
+from e2e.flow import STREAM
 from e2e.service_manager import ServiceManager
 from servers import RedisServer
 from waiting import until
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from e2e.clients import Page, Pages
 
-STREAM = "{notifyd}:events"
 LINKS = ("stream", "pubsub")
 
 

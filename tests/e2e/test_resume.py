@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from daemons import Daemon, Site
+from e2e.flow import STREAM
 from servers import free_port
 from waiting import until
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from e2e.clients import Page, Pages
     from servers import RedisServer
 
-STREAM = "{notifyd}:events"
 
 FOREIGN = ["", "Xyzzy", "1-1", "99999999999999-0", "18446744073709551616-0", "1-2-3", "٣-0"]
 
