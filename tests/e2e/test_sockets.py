@@ -35,7 +35,12 @@ def activate(folder: Path) -> Iterator[Activate]:
     processes: list[subprocess.Popen[bytes]] = []
 
     def activate(port: int, daemon: Daemon) -> subprocess.Popen[bytes]:
-        variables = [f"--setenv={name}={value}" for name, value in daemon.environment.items()]
+        # What a shell calls the functions that it hands on is no name of a variable to systemd.
+        variables = [
+            f"--setenv={name}={value}"
+            for name, value in daemon.environment.items()
+            if name.isidentifier()
+        ]
         command = [
             *("systemd-socket-activate", f"--listen=127.0.0.1:{port}", "--fdname=public"),
             *(*variables, sys.executable, "-m", "notifyd", "run"),
@@ -43,7 +48,8 @@ def activate(folder: Path) -> Iterator[Activate]:
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, cwd=folder, stderr=log)
         processes.append(process)
-        wait_until(lambda: b"Listening on" in (folder / "log").read_bytes())
+        said = wait_until((folder / "log").read_text)
+        assert "Listening on" in said
         return process
 
     yield activate
