@@ -242,8 +242,9 @@ def test_daemon_restarts(enter: Enter, daemon: Daemon, redis: RedisServer, site:
     first = next(each for each in nadia.told("state") if each["state"] == "waiting")
     assert first["code"] == 1012
     assert 0 <= first["retry_in"] <= 1
+    nadia.hasten()
     daemon.start()
-    nadia.wait_for("open", 60)
+    nadia.wait_for("open")
     publish(redis, site, object="After the restart")
     nadia.event(object="After the restart")
 
@@ -254,7 +255,7 @@ def test_states(enter: Enter, daemon: Daemon) -> None:
     nadia.wait_for("open")
     daemon.stop(signal.SIGKILL)
     daemon.start()
-    nadia.wait_for("open", 60)
+    nadia.wait_for("open")
     told = nadia.told("state")
     assert [each.keys() for each in told] == [{"state", "code", "retry_in"}] * len(told)
     states = [each["state"] for each in told]
@@ -280,7 +281,7 @@ def test_ticket(enter: Enter, daemon: Daemon) -> None:
     nadia.wait_for("open")
     daemon.stop(signal.SIGKILL)
     daemon.start()
-    nadia.wait_for("open", 60)
+    nadia.wait_for("open")
     sent = [
         json.loads(text)
         for texts in nadia.run("return sockets.map((s) => s.sent)")
@@ -330,6 +331,7 @@ def test_session_has_ended(enter: Enter, daemon: Daemon, site: Site) -> None:
     nadia = enter("nadia")
     nadia.wait_for("open")
     site.run("from django.contrib.sessions.models import Session\nSession.objects.all().delete()")
+    nadia.hasten()
     daemon.stop()
     assert nadia.wait_for("stopped") == {"state": "stopped", "code": 401, "retry_in": None}
     assert "again" in nadia.run("return document.getElementById('live-state').title")
@@ -342,6 +344,7 @@ def test_another_session(enter: Enter, daemon: Daemon) -> None:
     # Another tab would log out and in again, which renews what forms are protected with.
     nadia.driver.delete_cookie("csrftoken")
     nadia.driver.add_cookie({"name": "csrftoken", "value": "x" * 32})
+    nadia.hasten()
     daemon.stop()
     assert nadia.wait_for("stopped")["code"] == 403
 
@@ -352,7 +355,7 @@ def test_access_revoked(enter: Enter, daemon: Daemon, port: int) -> None:
     nadia.wait_for("open")
     daemon.stop()
     with stand_in(port, 4403) as heard:
-        assert nadia.wait_for("stopped", 60)["code"] == 4403
+        assert nadia.wait_for("stopped")["code"] == 4403
     assert len(heard) == 1
 
 
@@ -360,10 +363,11 @@ def test_refused_twice(enter: Enter, daemon: Daemon, home: Path, site: Site, por
     """A daemon that takes no ticket, because its site has another key, is shown two tokens."""
     nadia = enter("nadia")
     nadia.wait_for("open")
+    nadia.hasten()
     daemon.stop()
     options = {"SECRET_KEY": "another key", "server_listen": f"{LOOPBACK}:{port}", "log_fold": "0"}
     with Daemon(home, site, "stranger", **options) as stranger:
-        assert nadia.wait_for("stopped", 60)["code"] == 4401
+        assert nadia.wait_for("stopped")["code"] == 4401
         assert len(stranger.events("auth.failed", result="invalid")) == 3
 
 
