@@ -34,11 +34,7 @@ def control_path(arguments: Namespace) -> str:
     """Return where the daemon listens that the command line means."""
     try:
         loaded, _ = config.load(arguments.config, os.environ)
-    except config.ConfigError:
+    except config.ConfigError as error:
         # The daemon runs with an earlier one, and says best what is wrong with this.
-        loaded = config.Config()
-    return (
-        loaded.control.socket
-        or os.environ.get("NOTIFYD_CONTROL_SOCKET")
-        or control.find(os.environ)
-    )
+        loaded = error.rest
+    return loaded.control.socket or control.find(os.environ)

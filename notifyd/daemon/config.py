@@ -63,11 +63,16 @@ _VARIABLES = {option.variable: (key, False) for key, option in OPTIONS.items()} 
 
 
 class ConfigError(Exception):
-    """The configuration can't be used. `faults` are sentences that say what to do, never empty."""
+    """The configuration can't be used.
 
-    def __init__(self, faults: list[str]) -> None:
+    `faults` are sentences that say what to do, never empty; `rest` is the configuration with the
+    default wherever there is a fault, and for what can't be read at all.
+    """
+
+    def __init__(self, faults: list[str], rest: Config | None = None) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+        self.rest = rest or Config()
 
 
 class _Found(NamedTuple):
@@ -121,7 +126,7 @@ def load(
     findings.faults += apply(RULES, config, findings.unclear)
     findings.warnings += apply(CAUTIONS, config, findings.unclear)
     if findings.faults:
-        raise ConfigError(findings.faults)
+        raise ConfigError(findings.faults, config)
     return config, findings.warnings
 
 

@@ -213,6 +213,23 @@ def test_sections_are_tables(text: str, tmp_path: Path) -> None:
     ]
 
 
+def test_the_rest(tmp_path: Path) -> None:
+    """What has no fault is known all the same: where the daemon is to be asked, say."""
+    text = """
+        [server]
+        drain = -1
+        [control]
+        socket = "/run/file"
+    """
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path / "x", text), {})
+    assert caught.value.rest.control.socket == "/run/file"
+    assert caught.value.rest.server.drain == Config().server.drain
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path / "x", "no TOML"), {"NOTIFYD_CONTROL_SOCKET": "/run/environment"})
+    assert caught.value.rest.control.socket == "/run/environment"
+
+
 def test_all_faults_at_once(tmp_path: Path) -> None:
     """All faults are told together, each with the option, its value and what to do."""
     text = """

@@ -101,8 +101,11 @@ async def test_a_bad_configuration(configured: Configured, site: Site, pages: Pa
     """Where there is a fault nothing changes: the command and the log tell all of them."""
     daemon = configured.daemon
     page = await pages.hello(daemon, site.token("nadia"))
-    configured.write(server={"drain": -1, "max_message": 1}, log={"level": "debug"})
+    socket = daemon.environment.pop("NOTIFYD_CONTROL_SOCKET")
+    faulty = {"drain": -1, "max_message": 1}
+    configured.write(control={"socket": socket}, server=faulty, log={"level": "debug"})
     code, words = configured.reload()
+    daemon.environment["NOTIFYD_CONTROL_SOCKET"] = socket
     assert code == 1
     assert "server.drain" in words
     assert "server.max_message" in words
