@@ -24,9 +24,10 @@ from notifyd.demo_check import check
 from notifyd.demo_ports import Port, refuse_taken
 from notifyd.demo_processes import DemoError, Program, finished, running, while_running
 from notifyd.demo_redis import answers_redis, find_redis, redis_options
+from notifyd.demo_texts import CONFIGURATION, INVITATION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 __all__ = ["Demo", "DemoError", "default_state"]
 
@@ -36,6 +37,12 @@ _CHECKOUT: Final = _PACKAGE.parent
 _PACKED: Final = _PACKAGE / "demo_site"
 """The newsroom as a wheel carries it; a checkout has it in site/."""
 
+_NAMES: Final = {"redis": "Redis", "site": "The site", "daemon": "The daemon"}
+"""What the programs are called, by the names of their logs."""
+
+_REST: Final = 5.0
+"""Seconds for which a program that has ended is missed: long enough to look at what that does."""
+
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # What is said to another daemon or another site, or puts packages where nobody looks for them.
@@ -44,42 +51,6 @@ _FOREIGN: Final = re.compile(
     r"|JOURNAL_STREAM|DJANGO_SETTINGS_MODULE|SECRET_KEY|DEBUG"
     r"|PIP_(USER|TARGET|PREFIX|ROOT|NO_BINARY|ONLY_BINARY|DRY_RUN|REQUIREMENT|CONSTRAINT)"
 )
-
-_CONFIGURATION: Final = """\
-# The configuration of the demo's daemon, written at each start. Other commands take it, too:
-#   notifyd status --config {configuration}
-# Those that ask the site itself have to know its database besides:
-#   NEWSROOM_DATABASE={database} notifyd token nadia --config {configuration}
-[server]
-listen = ["localhost:{port}"]
-drain = 0
-[admin]
-listen = "127.0.0.1:{admin_port}"
-[control]
-socket = {control}
-[redis]
-url = {redis}
-[django]
-settings = "newsroom.settings"
-path = {site}
-"""
-
-_INVITATION: Final = """
-The newsroom is open. Take two browsers, or a private window beside the usual one:
-
-  1. {address}admin/articles/article/   log in as nadia, password newsroom
-  2. {address}admin/articles/article/   log in as omar, password newsroom
-
-Both pages say "live" in their header. As omar click an article, change it and press Save: nadia's
-page tells her at once. Then log out as nadia and log in as rosa, a reporter with the same password:
-she is told of comments only, for she may see no article. admin may do everything.
-
-  metrics  http://localhost:{admin_port}/metrics
-  daemon   {command} status --config {configuration}
-  logs     {logs}
-
-Ctrl-C closes it; what was written stays.
-"""
 
 
 def default_state(environ: Mapping[str, str]) -> Path:
@@ -140,31 +111,54 @@ class Demo:
         environment = self._environment(site, redis)
         async with contextlib.AsyncExitStack() as stack:
 
-            async def start(name: str, *command: str) -> Program:
-                log = self.state / f"{name}.log"
-                program = running(f"The {name}", *command, environment=environment, log=log)
+            async def start(
+                name: str, *command: str, answers: Callable[[], Awaitable[bool]]
+            ) -> Program:
+                program = running(
+                    *(_NAMES[name], *command),
+                    answers=answers,
+                    environment=environment,
+                    log=self.state / f"{name}.log",
+                )
                 return await stack.enter_async_context(program)
 
             server = await find_redis(self.state, environment, _say)
-            bus = await start("redis", server, *redis_options(sockets / "redis"))
-            await bus.ready(lambda: answers_redis(sockets / "redis"))
+            socket = sockets / "redis"
+            bus = await start(
+                *("redis", server, *redis_options(socket)), answers=lambda: answers_redis(socket)
+            )
+            await bus.ready()
             _say(f"    redis     {server}, on a Unix socket")
 
             manage = (sys.executable, str(site / "manage.py"))
             await self._fill(manage, environment)
             _say(f"    database  {environment['NEWSROOM_DATABASE']}")
 
-            serve = ("runserver", "--noreload", f"127.0.0.1:{self.site_port}")
-            pages = await start("site", *manage, *serve)
-            run = ("-m", "notifyd", "run", "--config", str(configuration))
-            daemon = await start("daemon", sys.executable, *run)
-            await pages.ready(lambda: _answers(self.site_port, "/admin/login/"))
+            pages = await start(
+                *("site", *manage, "runserver", "--noreload", f"127.0.0.1:{self.site_port}"),
+                answers=lambda: _answers(self.site_port, "/admin/login/"),
+            )
+            daemon = await start(
+                *("daemon", sys.executable, "-m", "notifyd", "run"),
+                *("--config", str(configuration)),
+                answers=lambda: _answers(self.admin_port, "/readyz"),
+            )
+            await pages.ready()
             _say(f"    site      {self._address}")
-            await daemon.ready(lambda: _answers(self.admin_port, "/readyz"))
+            await daemon.ready()
             _say(f"    daemon    {environment['NEWSROOM_WEBSOCKET']}")
 
-            work = check(self._address, _say) if self.check else self._invite(configuration)
-            await while_running([bus, pages, daemon], work)
+            await self._visit([bus, pages, daemon], configuration)
+
+    async def _visit(self, programs: Sequence[Program], configuration: Path) -> None:
+        """Let people in. What ends meanwhile is for them to see, and for the check a failure."""
+        if self.check:
+            ends = [program.ended() for program in programs]
+            await while_running(ends, check(self._address, _say))
+        else:
+            self._invite(configuration, [program.pid for program in programs])
+            kept = [program.kept(_REST, _say) for program in programs]
+            await while_running(kept, asyncio.Event().wait())
 
     @property
     def _address(self) -> str:
@@ -176,7 +170,7 @@ class Demo:
 
     def _configure(self, site: Path, redis: str, control: Path) -> Path:
         path = self.state / "notifyd.toml"
-        text = _CONFIGURATION.format(
+        text = CONFIGURATION.format(
             configuration=shlex.quote(str(path)),
             database=shlex.quote(str(self._database)),
             port=self.port,
@@ -209,16 +203,17 @@ class Demo:
             log = self.state / f"{command[0]}.log"
             await finished(name, *manage, *command, environment=environment, log=log)
 
-    async def _invite(self, configuration: Path) -> None:
-        words = _INVITATION.format(
+    def _invite(self, configuration: Path, pids: Sequence[int]) -> None:
+        words = INVITATION.format(
             address=self._address,
             admin_port=self.admin_port,
             command=_command(),
             configuration=shlex.quote(str(configuration)),
             logs=self.state / "*.log",
+            pids=dict(zip(_NAMES, pids, strict=True)),
+            rest=_REST,
         )
         _say(words)
-        await asyncio.Event().wait()
 
 
 @contextlib.contextmanager

