@@ -38,6 +38,11 @@ def bus(redis: RedisServer) -> Any:
     return redis.client(decode_responses=True)
 
 
+def long(*cases: tuple[Any, ...]) -> list[Any]:
+    """Leave the further cases of a test to the long suite: each starts a command."""
+    return [pytest.param(*case, marks=pytest.mark.long) for case in cases]
+
+
 def is_plain(errors: str, sentences: int | None = None) -> bool:
     """Tell whether the errors are (so many) lines for people."""
     lines = errors.splitlines()
@@ -88,11 +93,13 @@ def test_wrong_command_line(daemon: Daemon, arguments: list[str]) -> None:
         ({"NOTIFYD_SERVER_LISTEN": "nowhere"}, "server.listen"),
         ({"NOTIFYD_SERVER_LISTEN": "0.0.0.0:0"}, 'origins = ["https://www.example.com"]'),
         ({"NOTIFYD_LOG_LEVEL": "loud"}, "debug, info, warning, error, critical"),
-        ({"NOTIFYD_REDIS_URL": "redis+sentinel://a:1/s/0"}, "Sentinel"),
-        ({"DJANGO_SETTINGS_MODULE": ""}, "set [django] settings, or DJANGO_SETTINGS_MODULE"),
-        ({"DJANGO_SETTINGS_MODULE": "no.such"}, "Set [django] path to the directory that has"),
-        ({"DJANGO_SETTINGS_MODULE": "careless"}, "Set SESAME_MAX_AGE, to 30"),
-        ({"NEWSROOM_REDIS": "memcached://127.0.0.1"}, "set [redis] url"),
+        *long(
+            ({"NOTIFYD_REDIS_URL": "redis+sentinel://a:1/s/0"}, "Sentinel"),
+            ({"DJANGO_SETTINGS_MODULE": ""}, "set [django] settings, or DJANGO_SETTINGS_MODULE"),
+            ({"DJANGO_SETTINGS_MODULE": "no.such"}, "Set [django] path to the directory that has"),
+            ({"DJANGO_SETTINGS_MODULE": "careless"}, "Set SESAME_MAX_AGE, to 30"),
+            ({"NEWSROOM_REDIS": "memcached://127.0.0.1"}, "set [redis] url"),
+        ),
     ],
 )
 def test_bad_configuration(
@@ -257,6 +264,7 @@ def test_check_a_file(home: Path, redis: RedisServer, daemon: Daemon) -> None:
     assert "the nearest one is server.ping_interval" in done.stdout
 
 
+@pytest.mark.long
 def test_check_without_servers(daemon: Daemon) -> None:
     """Redis and the database are looked at both, and each fault names what is out of reach."""
     port = free_port()
@@ -283,6 +291,7 @@ def test_config(daemon: Daemon) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_config_of_the_site(daemon: Daemon) -> None:
     """Where the configuration leaves Redis open, the address of the site's cache is shown."""
     url = f"redis://:{PASSWORD}@{LOOPBACK}:7777/1"
@@ -389,6 +398,7 @@ def test_status_watched(daemon: Daemon) -> None:
     assert len(first.splitlines()) <= 12
 
 
+@pytest.mark.long
 def test_status_watched_by_a_program(daemon: Daemon) -> None:
     """`notifyd status --watch --json` prints a line each time."""
     process = watch(daemon, subprocess.PIPE, "--json")
@@ -579,11 +589,13 @@ def test_publish_in_no_trace(daemon: Daemon) -> None:
     [
         (['{"n": ', "--everyone"], "not JSON"),
         (["[1]", "--everyone"], "not a JSON object"),
-        (['{"n": NaN}', "--everyone"], "JSON"),
-        (['{"id": 1}', "--everyone"], "the keys id and notifyd are reserved"),
-        (['{"n": 1}'], "neither an audience rule nor a content_type_id"),
-        (['{"n": 1}', "--permission", "view"], '"app.codename"'),
-        ([json.dumps({"n": "x" * 70_000}), "--everyone"], "at most 65536 are allowed"),
+        *long(
+            (['{"n": NaN}', "--everyone"], "JSON"),
+            (['{"id": 1}', "--everyone"], "the keys id and notifyd are reserved"),
+            (['{"n": 1}'], "neither an audience rule nor a content_type_id"),
+            (['{"n": 1}', "--permission", "view"], '"app.codename"'),
+            ([json.dumps({"n": "x" * 70_000}), "--everyone"], "at most 65536 are allowed"),
+        ),
     ],
 )
 def test_publish_refuses(daemon: Daemon, bus: Any, arguments: list[str], words: str) -> None:
@@ -663,6 +675,7 @@ def test_token_of_nobody(daemon: Daemon) -> None:
     assert done.stderr == "notifyd: There is no user 'bob'.\n"
 
 
+@pytest.mark.long
 def test_token_without_a_database(home: Path, daemon: Daemon) -> None:
     """Without its database the command ends in one sentence, too."""
     empty = {"NEWSROOM_DATABASE": str(home / "empty.sqlite3")}
