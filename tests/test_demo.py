@@ -190,6 +190,7 @@ def test_keeps_data(opened: Opened) -> None:
     assert query(opened.state, "SELECT DISTINCT text FROM articles_article") == [("Kept",)]
 
 
+@pytest.mark.long
 def test_invites(opened: Opened) -> None:
     """Once it is open it prints addresses that answer, two logins and what to click."""
     [address] = set(re.findall(r"http://\S+/admin/articles/article/", opened.said))
@@ -198,6 +199,7 @@ def test_invites(opened: Opened) -> None:
     assert "As omar click an article, change it and press Save" in opened.said
 
 
+@pytest.mark.long
 def test_commands(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:
     """The commands that it prints work."""
     [line] = re.findall(r"notifyd (status .*)", opened.said)
@@ -205,6 +207,7 @@ def test_commands(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"127.0.0.1:{opened.ports['--port']}" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_command_for_the_site(opened: Opened) -> None:
     """The configuration that it leaves says how to ask the site itself for a token."""
     configuration = (opened.state / "notifyd.toml").read_text()
@@ -217,6 +220,7 @@ def test_command_for_the_site(opened: Opened) -> None:
     assert len(done.stdout.split()) == 1
 
 
+@pytest.mark.long
 def test_open_already(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder is used by one demo at a time, and the second names the first."""
     assert main(["demo", "--state", str(opened.state)]) == 1
@@ -229,6 +233,7 @@ def nobody(opened: Opened) -> Browser:
     return Browser("ines", f"http://localhost:{opened.ports['--site-port']}/")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("step", "words"),
     [

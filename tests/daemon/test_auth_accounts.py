@@ -155,7 +155,9 @@ def test_custom_user(tmp_path: Path, user: str, found: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("bare", [False, True])
-@pytest.mark.parametrize("max_age", [30, 0], ids=["fresh", "expired"])
+@pytest.mark.parametrize(
+    "max_age", [30, pytest.param(0, marks=pytest.mark.long)], ids=["fresh", "expired"]
+)
 async def test_together_as_alone(
     any_newsroom: Newsroom,
     max_age: int,

@@ -193,6 +193,7 @@ def test_refused(environ: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) 
     assert "hunter2" not in caplog.text
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("silent")
 def test_silent_collector() -> None:
     """A collector that doesn't answer holds nobody up, neither events nor the end."""

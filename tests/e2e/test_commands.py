@@ -21,7 +21,7 @@ from servers import LOOPBACK, RedisServer, free_port
 from waiting import until, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from e2e.clients import Pages
@@ -38,7 +38,7 @@ def bus(redis: RedisServer) -> Any:
     return redis.client(decode_responses=True)
 
 
-def long(*cases: tuple[Any, ...]) -> list[Any]:
+def long(*cases: Sequence[Any]) -> list[Any]:
     """Leave the further cases of a test to the long suite: each starts a command."""
     return [pytest.param(*case, marks=pytest.mark.long) for case in cases]
 
@@ -132,7 +132,7 @@ def test_missing_file(home: Path, daemon: Daemon) -> None:
     assert "missing.toml does not exist; create it or correct --config." in done.stderr
 
 
-@pytest.mark.parametrize("which", ["public", "admin", "control"])
+@pytest.mark.parametrize("which", ["public", *long(["admin"], ["control"])])
 def test_taken_address(home: Path, daemon: Daemon, which: str) -> None:
     """A daemon whose place is taken ends with 1 and one sentence that says by what it is named."""
     free = {
@@ -172,7 +172,7 @@ def systemd(folder: Path) -> Iterator[ServiceManager]:
         yield manager
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *long([signal.SIGINT])])
 async def test_stop(
     systemd: ServiceManager, mortal: Daemon, site: Site, pages: Pages, number: signal.Signals
 ) -> None:
@@ -481,7 +481,7 @@ def test_tail_filtered(daemon: Daemon, bus: Any) -> None:
 
 @pytest.mark.parametrize(
     ("environment", "beginning"),
-    [({"NO_COLOR": ""}, "\x1b[2m"), ({"NO_COLOR": "1"}, ""), ({"TERM": "dumb"}, "")],
+    [({"NO_COLOR": ""}, "\x1b[2m"), *long(({"NO_COLOR": "1"}, ""), ({"TERM": "dumb"}, ""))],
 )
 def test_tail_on_a_terminal(
     daemon: Daemon, bus: Any, environment: dict[str, str], beginning: str
@@ -545,10 +545,12 @@ def test_tail_into_a_pipe_that_closes(bus: Any, tail: subprocess.Popen[str]) -> 
     ("options", "rule"),
     [
         (["--everyone"], {"everyone": True}),
-        (["--user", "1", "--user", "2"], {"users": ["1", "2"]}),
-        (
-            ["--group", "3", "--permission", "articles.view_article", "--content-type", "4"],
-            {"groups": ["3"], "permissions": ["articles.view_article"], "content_types": ["4"]},
+        *long(
+            (["--user", "1", "--user", "2"], {"users": ["1", "2"]}),
+            (
+                ["--group", "3", "--permission", "articles.view_article", "--content-type", "4"],
+                {"groups": ["3"], "permissions": ["articles.view_article"], "content_types": ["4"]},
+            ),
         ),
     ],
 )

@@ -13,6 +13,8 @@ from waiting import until
 if TYPE_CHECKING:
     from hardening.attacks import Attack
 
+pytestmark = pytest.mark.long
+
 
 def ack(id_: str) -> bytes:
     """Return the frame of an acknowledgement."""

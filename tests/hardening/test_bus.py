@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from hardening.attacks import Attack, House
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def house(seeded: Path) -> Iterator[House]:
@@ -59,7 +61,6 @@ def loaded(attack: Attack) -> bool:
         return False
 
 
-@pytest.mark.long
 async def test_string_at_the_streams_key(attack: Attack) -> None:
     """Another program's key in the stream's place is named as such; once gone, clients resync."""
     attack.house.redis.set(EVENTS, "mine")

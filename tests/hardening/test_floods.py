@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from hardening.attacks import House
 
+pytestmark = pytest.mark.long
+
 PADDING = "x" * 60_000
 MEMORY = "process_resident_memory_bytes"
 
@@ -33,7 +35,6 @@ def publish(house: House, number: int, padding: str = "") -> list[str]:
         return [*map(str, pipe.execute())]
 
 
-@pytest.mark.long
 async def test_flood_of_events(attack: Attack) -> None:
     """Twenty thousand events at once arrive, each once and in order, many in one write."""
     publishing = asyncio.create_task(asyncio.to_thread(publish, attack.house, 20_000))
@@ -56,7 +57,6 @@ async def flood(attack: Attack) -> None:
     assert in_time == attack.counted("broadcast_latency_seconds_count")
 
 
-@pytest.mark.long
 async def test_clients_that_never_read(attack: Attack) -> None:
     """Whoever takes no events falls behind, and neither neighbours nor memory suffer."""
     attackers = [await attack.entered("admin", receive_buffer=4096) for _ in range(8)]
@@ -69,7 +69,6 @@ async def test_clients_that_never_read(attack: Attack) -> None:
     await attack.logged(*["client.behind", "connection.closed"] * 8)
 
 
-@pytest.mark.long
 async def test_clients_that_never_read_again(build: Callable[..., House]) -> None:
     """Whoever takes no events for some time is closed as too slow."""
     async with Attack(build(server_progress_timeout="1")) as attack:
@@ -118,7 +117,7 @@ async def try_token(house: House, data: bytes) -> int:
         return int.from_bytes(answer.partition(b"\r\n\r\n")[2][2:4], "big")
 
 
-@pytest.mark.parametrize("guesses", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("guesses", [1_000, 10_000])
 async def test_bad_tokens(build: Callable[..., House], guesses: int) -> None:
     """Who guesses tokens is soon turned away unheard, and nobody else is kept from logging in."""
     house = build()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from hardening.attacks import House
 
+pytestmark = pytest.mark.long
+
 SECRET = "open-sesame-of-the-database"
 
 
@@ -55,7 +57,6 @@ def house(postgres_server: PostgresServer) -> Iterator[House]:
             yield house
 
 
-@pytest.mark.long
 async def test_database_stopped(attack: Attack, postgres_server: PostgresServer) -> None:
     """While the database is away nobody can log in and all others go on; later it is used again."""
     house = attack.house
@@ -72,7 +73,6 @@ async def test_database_stopped(attack: Attack, postgres_server: PostgresServer)
     await attack.logged("auth.error", "auth.failed", "connection.closed", "connection.closed")
 
 
-@pytest.mark.long
 async def test_database_frozen(attack: Attack, postgres_server: PostgresServer) -> None:
     """A database that does not answer costs a client its time, and nobody else anything."""
     house = attack.house
@@ -98,7 +98,6 @@ def descriptors(pid: int) -> int:
     return len([*Path(f"/proc/{pid}/fd").iterdir()])
 
 
-@pytest.mark.long
 async def test_no_descriptors_left(attack: Attack) -> None:
     """Out of descriptors the daemon stops accepting for a while, says so, and recovers."""
     pid = attack.house.daemon.process.pid
@@ -114,7 +113,6 @@ async def test_no_descriptors_left(attack: Attack) -> None:
     await until(lambda: {*attack.names()} == {"listener.paused", "connection.closed"})
 
 
-@pytest.mark.long
 async def test_second_daemon(attack: Attack, folder: Path) -> None:
     """A daemon whose addresses are taken says which in a sentence, and leaves the other alone."""
     house = attack.house
@@ -140,7 +138,6 @@ async def test_second_daemon(attack: Attack, folder: Path) -> None:
         assert second.stderr.splitlines()[-1].startswith(f"notifyd: {words}"), second.stderr
 
 
-@pytest.mark.long
 async def test_termination_during_a_flood(build: Callable[..., House]) -> None:
     """SIGTERM is obeyed in the middle of a flood, clients that don't read or no."""
     house = build(server_drain="0")

@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from hardening.attacks import Attack, House
 
+pytestmark = pytest.mark.long
+
 NOT_HTTP = {
     "no HTTP": b"\x00\xff\r\n\r\n",
     "TLS": bytes.fromhex("16030100f8010000f40303") + b"\n" * 200,
@@ -85,7 +87,6 @@ async def test_odd_accept(attack: Attack, accept: str) -> None:
     await attack.logged()
 
 
-@pytest.mark.long
 async def test_dawdlers(attack: Attack) -> None:
     """Who says nothing at the admin listener or the control socket is dropped; others go on."""
     house = attack.house
