@@ -283,12 +283,12 @@ def test_what_ends_is_started_again(state: Path) -> None:
         [socket] = re.findall(r'^url = "unix://(.*)[?]db=0"', demo.configuration, re.MULTILINE)
         bus = redis.Redis(unix_socket_path=socket)
         kept = bus.xadd(STREAM, {"event": "{}", "to": '{"everyone": true}'})
-        for line, name in zip(
+        for pid, name in zip(
             re.findall(r"^  kill -9 (\d+) ", demo.said, re.MULTILINE),
             ("Redis", "The site", "The daemon"),
             strict=True,
         ):
-            subprocess.run(["kill", "-9", line], check=True)
+            subprocess.run(["kill", "-9", pid], check=True)
             demo.until(f"{name} has ended by a signal (Killed). It is started again in 5 s.")
             demo.until(f"{name} is back, as process ")
         assert bus.xrange(STREAM, kept, kept)

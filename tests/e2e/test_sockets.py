@@ -48,8 +48,9 @@ def activate(folder: Path) -> Iterator[Activate]:
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, cwd=folder, stderr=log)
         processes.append(process)
-        said = wait_until((folder / "log").read_text)
-        assert "Listening on" in said
+        said = (folder / "log").read_text
+        wait_until(lambda: "Listening on" in said() or process.poll() is not None)
+        assert process.poll() is None, said()
         return process
 
     yield activate
