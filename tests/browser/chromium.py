@@ -132,6 +132,15 @@ class Tab:
         """Let the page wait as short a time as chance may give it, from now on."""
         self.run("Math.random = () => 0")
 
+    def hold(self) -> None:
+        """Let the page wait for longer than any test, from now on, unless it is hurried."""
+        self.run("Math.random = () => 1000")
+
+    def hurry(self) -> None:
+        """Let the page try again now, as when its network is back, and as soon from now on."""
+        self.hasten()
+        self.run("window.dispatchEvent(new Event('online'))")
+
     def wait_for(self, state: str, timeout: float = 60) -> dict[str, Any]:
         """Wait until the connection is in a state, and return the detail that said so.
 

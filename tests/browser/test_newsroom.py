@@ -279,8 +279,12 @@ def test_ticket(enter: Enter, daemon: Daemon) -> None:
     """A page that comes back shows its ticket and its position, and asks the site for nothing."""
     nadia = enter("nadia")
     nadia.wait_for("open")
+    # Three tries of it may be over before the daemon is back.
+    nadia.hold()
     daemon.stop(signal.SIGKILL)
+    nadia.wait_for("waiting")
     daemon.start()
+    nadia.hurry()
     nadia.wait_for("open")
     sent = [
         json.loads(text)
@@ -363,10 +367,12 @@ def test_refused_twice(enter: Enter, daemon: Daemon, home: Path, site: Site, por
     """A daemon that takes no ticket, because its site has another key, is shown two tokens."""
     nadia = enter("nadia")
     nadia.wait_for("open")
-    nadia.hasten()
-    daemon.stop()
+    nadia.hold()
+    daemon.stop(signal.SIGKILL)
+    nadia.wait_for("waiting")
     options = {"SECRET_KEY": "another key", "server_listen": f"{LOOPBACK}:{port}", "log_fold": "0"}
     with Daemon(home, site, "stranger", **options) as stranger:
+        nadia.hurry()
         assert nadia.wait_for("stopped")["code"] == 4401
         assert len(stranger.events("auth.failed", result="invalid")) == 3
 
