@@ -147,7 +147,8 @@ class Tab:
         Pages whose daemon is away try their ticket three times, with growing random waits.
         """
         wait_until(lambda: self.state == state, timeout)
-        return self.told("state")[-1]
+        # It may have gone on since then.
+        return [each for each in self.told("state") if each["state"] == state][-1]
 
     def event(self, timeout: float = 20, **keys: object) -> dict[str, Any]:
         """Wait for an event with these keys, and return it."""
