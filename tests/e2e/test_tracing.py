@@ -157,7 +157,7 @@ async def test_collector_away(home: Path, site: Site, pages: Pages) -> None:
         page = await pages.hello(daemon, site.token("nadia"))
         site.run(PUBLISH.format(count=1000))
         await page.count(1000)
-        lines = [e for e in daemon.events() if e.get("logger", "").startswith("opentelemetry")]
+    lines = [e for e in daemon.events() if e.get("logger", "").startswith("opentelemetry")]
     assert 0 < len(lines) < 20
     assert all(line["level"] in {"warning", "error"} for line in lines)
 
