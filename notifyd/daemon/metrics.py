@@ -85,9 +85,8 @@ class Metrics(Collector):
     def observe_latency(self, until_read: Sequence[float], until_written: float, last: str) -> None:
         """Observe the latency of a batch's events, in seconds: its two stages and their sum.
 
-        The second stage is the same for all. The id that the batch ends with is the exemplar of
-        each: a scraper that asks for OpenMetrics gets one for each bound, and with it a slow event
-        by name.
+        The second stage is the same for all. The id of the last event is the exemplar of each: a
+        scraper that asks for OpenMetrics gets one for each bound, and with it a slow event by name.
         """
         example = last, time.time()
         self.bus_latency_seconds.observe_all(until_read, 0.0, example)

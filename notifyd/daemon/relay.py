@@ -58,7 +58,7 @@ class Relay(Generic[Member]):
     was relayed and nothing behind it. `restarted` hears that the position became known or jumped,
     and why. `observe_latency` gets, for the events of each batch of the stream, the seconds from
     their publication (the times in their ids, by Redis' clock) until they were read, those until
-    they were written to their last live recipients, and the id the batch ends with;
+    they were written to their last live recipients, and the id of the last of them;
     `observe_fanout` the seconds each batch took. `trace` gets those whose publisher's trace is
     recorded; None: nobody traces.
     """
@@ -228,15 +228,16 @@ class Relay(Generic[Member]):
                     turn_ends = time.perf_counter() + _TURN
 
     def _observe(self, records: Sequence[Record], read_at: float, took: float) -> None:
-        ages = [read_at - each.position[0] / 1000 for each in records if each.rule]
-        if not ages:
+        events = [each for each in records if each.rule]
+        if not events:
             return
+        ages = [read_at - _published(each) for each in events]
         self.stats.events["stream"] += len(ages)
         # They stand in the order of their publication: the last one is the youngest.
         if ages[-1] < 0:
             self.stats.clamped += sum(age < 0 for age in ages)
             ages = [max(0.0, age) for age in ages]
-        self._observe_latency(ages, took, format_position(records[-1].position))
+        self._observe_latency(ages, took, format_position(events[-1].position))
 
 
 def _passages(

@@ -442,6 +442,13 @@ async def test_orders_have_no_latency() -> None:
     assert (bench.latencies, len(bench.orders)) == ([], 1)
 
 
+async def test_latency_of_an_event_before_an_order() -> None:
+    """The latency of a batch goes by the name of its last event, and not of what stands behind."""
+    bench = Bench()
+    await bench.run(batch(entry(1), control(2, '{"recheck": {"all": true}}')))
+    assert [last for _, _, last in bench.latencies] == ["1-0"]
+
+
 async def test_traces() -> None:
     """The passage of an event whose trace is recorded is told once, whoever gets it."""
     bench = Bench()
