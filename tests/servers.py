@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -19,16 +20,19 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 
+# Below the kernel's range for outgoing connections. From inside that range, a client that keeps
+# dialling a stopped server would sooner or later be given the very port it dials, connect to
+# itself, and keep the server from coming back. Each is given once, so that two of a test differ;
+# and one after the other, so that tests that run beside these are seldom near.
+_FIRST, _END = 10_000, 32_768
+_START = random.randrange(_FIRST, _END)
+_ports: Iterator[int] = itertools.cycle([*range(_START, _END), *range(_FIRST, _START)])
+
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on at the moment.
-
-    It lies below the kernel's range for outgoing connections. From inside that range, a client
-    that keeps dialling a stopped server would sooner or later be given the very port it dials,
-    connect to itself, and keep the server from coming back.
-    """
+    """Return a TCP port of the loopback interface that nobody listens on at the moment."""
     while True:
-        port = random.randrange(10_000, 32_768)
+        port = next(_ports)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((LOOPBACK, port))
