@@ -419,7 +419,7 @@ def test_one_connection_for_each_page(enter: Enter) -> None:
     """A page makes one WebSocket, however many people are there and whatever happens."""
     nadia = enter("nadia", ARTICLES)
     nadia.wait_for("open")
-    nadia.run("window.dispatchEvent(new Event('online'))")
+    nadia.hurry()
     nadia.run("document.dispatchEvent(new Event('visibilitychange'))")
     assert nadia.run("return sockets.length") == 1
 
